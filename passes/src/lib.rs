@@ -1,1 +1,7 @@
-//! Graph passes.
+//! The graph of a vision transformer: recognition, exact rewrites, quantisation.
+//!
+//! Pure: a graph and numbers in, a graph and a report out; no I/O, no model is run.
+
+pub mod ir;
+pub mod plan;
+pub mod structure;

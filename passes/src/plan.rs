@@ -1,0 +1,166 @@
+//! The plan: every number that quantisation decided, as plain data.
+//!
+//! Solvers write it without seeing a graph node; [`crate::quantise`] reads it without seeing an image.
+//! Arrays are row-major; weights are `[out, in]`.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the plan's form.
+pub const VERSION: u32 = 1;
+
+/// All decisions for one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`VERSION`] when it was written.
+    pub version: u32,
+    /// Fingerprint of the float model that the plan belongs to.
+    pub model: String,
+    /// What was asked for (`key → value`), for the reader and the emitted model's metadata.
+    pub settings: std::collections::BTreeMap<String, String>,
+    /// LayerNormalizations whose affine part was changed by a fold.
+    pub norms: Vec<NormPlan>,
+    /// One entry a site, in the graph's order.
+    pub sites: Vec<SitePlan>,
+}
+
+/// New affine parameters of a LayerNormalization.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NormPlan {
+    /// Name of the node ([`crate::structure::Norm::name`]).
+    pub norm: String,
+    /// `[channels]`
+    pub gamma: Vec<f32>,
+    /// `[channels]`
+    pub beta: Vec<f32>,
+}
+
+/// What happens at one site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SitePlan {
+    /// Name of the site ([`crate::structure::Site::name`]).
+    pub site: String,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// Quantised or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Stays float. Where a fold changed its input, `weight` and `bias` are the folded ones.
+    Float {
+        /// Why, for a person.
+        reason: String,
+        /// Weight `[out, in]` and bias `[out]` that replace the old ones.
+        replace: Option<(Vec<f32>, Vec<f32>)>,
+    },
+    /// A Linear or patch embedding.
+    Linear(LinearPlan),
+    /// Q·Kᵀ or attention·V: a quantiser on each operand.
+    Product {
+        /// First operand.
+        left: Activation,
+        /// Second operand.
+        right: Activation,
+    },
+}
+
+/// A quantised Linear (or patch embedding, its kernel flattened to `[out, in·kh·kw]`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinearPlan {
+    /// Quantiser of the input.
+    pub activation: Activation,
+    /// `[in]`: the input is multiplied by this just before its quantiser (the weight already holds the inverse).
+    pub pre_scale: Option<Vec<f32>>,
+    /// The quantised weight, folds included.
+    pub weight: Weight,
+    /// `[out]`, corrected; a bias is created where there was none.
+    pub bias: Vec<f32>,
+    /// Low-rank branch added to the output.
+    pub low_rank: Option<LowRank>,
+}
+
+/// `y += x̂·Aᵀ·Bᵀ`, the compensation `B·A` of what rounding left over (AIQViT).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LowRank {
+    /// Rank `r`.
+    pub rank: usize,
+    /// `A`: `[r, in]`
+    pub down: Vec<f32>,
+    /// `B`: `[out, r]`
+    pub up: Vec<f32>,
+}
+
+/// Quantiser of an activation, one for the whole tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x̂ = (clamp(round(x/scale) + zero_point, 0, 2^bits - 1) - zero_point)·scale`
+    Uniform {
+        /// 2..=8
+        bits: u32,
+        /// Step, > 0.
+        scale: f32,
+        /// `0..2^bits`
+        zero_point: u8,
+    },
+    /// log√2 codes of a Softmax output (RepQ-ViT §3.4): `k = round(-2·log2 x)`, `x̂ = 2^(-k/2)`, and 0 for `k ≥ 2^bits + shift`;
+    /// codes below `shift` are raised to it (δ = 2^(-shift/2)).
+    LogSqrt2 {
+        /// 2..=7
+        bits: u32,
+        /// Codes by which δ lies below one.
+        shift: u8,
+    },
+    /// A codebook with levels on the uint8 grid: the fine code `q = clamp(round(x/scale) + zero_point, 0, 255)`
+    /// is sent to its nearest level, `x̂ = (level - level_zero)·level_scale`.
+    Codebook {
+        /// Step of the fine code.
+        scale: f32,
+        /// Zero point of the fine code.
+        zero_point: u8,
+        /// 256 entries: fine code → level.
+        table: Vec<u8>,
+        /// Step of the levels (equal to `scale` unless the levels are an analytic family).
+        level_scale: f32,
+        /// Level that stands for zero.
+        level_zero: u8,
+    },
+}
+
+/// A quantised weight: `ŵ[o][i] = (codes[o][i] - zero_point[o])·scale[o]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weight {
+    /// 2..=8
+    pub bits: u32,
+    /// Rows.
+    pub out: usize,
+    /// `[out, in]`, on the int8 grid.
+    pub codes: Vec<i8>,
+    /// `[out]`, > 0.
+    pub scale: Vec<f32>,
+    /// `[out]`; empty means all zero (symmetric).
+    pub zero_point: Vec<i8>,
+    /// The 2^bits levels that `codes` takes, ascending, if they are a codebook stored as packed codes.
+    pub table: Option<Vec<i8>>,
+}
+
+impl Weight {
+    /// The weight that the codes stand for, `[out, in]`.
+    pub fn dequantise(&self) -> Vec<f32> {
+        let columns = self.codes.len() / self.out.max(1);
+        let mut values = Vec::with_capacity(self.codes.len());
+        for (o, row) in self.codes.chunks_exact(columns.max(1)).enumerate() {
+            let zero = self.zero_point.get(o).copied().map_or(0.0, f32::from);
+            values.extend(row.iter().map(|&c| (f32::from(c) - zero) * self.scale[o]));
+        }
+        values
+    }
+}
+
+impl Plan {
+    /// The plan of a site.
+    pub fn site(&self, name: &str) -> Option<&SitePlan> {
+        self.sites.iter().find(|s| s.site == name)
+    }
+}

@@ -1,0 +1,137 @@
+//! The model as a person sees it: sites that can be quantised, norms that can be folded, blocks, and what was declined.
+
+use crate::ir::{NodeId, Outlet};
+
+/// What kind of product a site is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteKind {
+    /// `MatMul(x, W) (+ bias)` with constant `W`.
+    Linear,
+    /// A Conv on the network's input whose kernel equals its stride: a Linear on patches.
+    PatchEmbed,
+    /// Q·Kᵀ: the product whose result reaches a Softmax.
+    QueryKey,
+    /// attention·V: Softmax → MatMul.
+    AttentionValue,
+}
+
+/// What a Linear does in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Query, key and value at once.
+    Qkv,
+    /// Query alone.
+    Query,
+    /// Key alone.
+    Key,
+    /// Value alone.
+    Value,
+    /// Reads the attention's result.
+    Proj,
+    /// First Linear of an MLP.
+    Fc1,
+    /// Second Linear of an MLP: reads the activation function.
+    Fc2,
+    /// Its result is a graph output.
+    Head,
+    /// The patch embedding.
+    PatchEmbed,
+    /// Not a Linear: an attention product.
+    Product,
+    /// None of the others.
+    Other,
+}
+
+/// The constant operand of a Linear or patch embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters {
+    /// MatMul: `[in, out]`; Conv: `[out, in, kh, kw]`.
+    pub weight: Outlet,
+    /// `[out]`
+    pub bias: Option<Outlet>,
+    /// Columns of `W`: `in`, or `in·kh·kw` of a Conv.
+    pub inputs: usize,
+    /// Rows of `W`.
+    pub outputs: usize,
+}
+
+/// The unit of everything: a product that can be quantised.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Name of the product's node (unique; made up where the file has none).
+    pub name: String,
+    /// As a person says it: `blocks.7.mlp.fc2`.
+    pub path: String,
+    /// Kind of product.
+    pub kind: SiteKind,
+    /// What it does.
+    pub role: Role,
+    /// The MatMul or Conv.
+    pub node: NodeId,
+    /// First operand, or the only one that is no constant.
+    pub activation: Outlet,
+    /// Second operand of an attention product.
+    pub second: Option<Outlet>,
+    /// Constant operand of a Linear or patch embedding.
+    pub parameters: Option<Parameters>,
+    /// Result, bias included.
+    pub output: Outlet,
+    /// Index into [`Structure::norms`] of the LayerNormalization that it reads, directly or through a choice of tokens.
+    pub norm: Option<usize>,
+}
+
+/// A LayerNormalization.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Name of the node (unique).
+    pub name: String,
+    /// The LayerNormalization.
+    pub node: NodeId,
+    /// Linears that read it (indices into [`Structure::sites`]).
+    pub sites: Vec<usize>,
+    /// Why its scale cannot be folded, if it cannot.
+    pub declined: Option<String>,
+}
+
+/// A transformer block.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// `blocks.7`
+    pub path: String,
+    /// Indices into [`Structure::sites`], in order.
+    pub sites: Vec<usize>,
+    /// Attention heads, where the shapes tell.
+    pub heads: Option<usize>,
+    /// Width of the residual stream.
+    pub width: Option<usize>,
+    /// Width inside the MLP.
+    pub hidden: Option<usize>,
+}
+
+/// A candidate that could have matched and did not.
+#[derive(Clone, Debug)]
+pub struct Declined {
+    /// The node as a person finds it.
+    pub node: String,
+    /// Its operator.
+    pub op_type: String,
+    /// Why, and what would mend it.
+    pub reason: String,
+}
+
+/// Everything that was recognised.
+#[derive(Clone, Debug, Default)]
+pub struct Structure {
+    /// Sites in topological order.
+    pub sites: Vec<Site>,
+    /// LayerNormalizations in topological order.
+    pub norms: Vec<Norm>,
+    /// Blocks in order.
+    pub blocks: Vec<Block>,
+    /// Number of MLPs (Linear → GELU → Linear).
+    pub mlps: usize,
+    /// Edge of a patch in pixels.
+    pub patch: Option<usize>,
+    /// Candidates that were declined.
+    pub declined: Vec<Declined>,
+}

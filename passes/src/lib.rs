@@ -4,4 +4,7 @@
 
 pub mod ir;
 pub mod plan;
+pub mod quantise;
 pub mod structure;
+pub mod target;
+pub mod transform;

@@ -1,0 +1,77 @@
+//! Quantised Linear and patch embedding.
+//!
+//! ```text
+//! Add(MatMul(x, W), b)
+//!   →  Add(MatMul(Q/DQ(x), DQ(int8 W [in, out], axis 1)), DQ(int32 b, scale s_x·s_w[c], axis 0))
+//! Conv(x, W, b)
+//!   →  Conv(Q/DQ(x), DQ(int8 W [out, in, kh, kw], axis 0), DQ(int32 b, scale s_x·s_w[c], axis 0))
+//! ```
+//! with `x → Mul(pre_scale)` first where the plan says so, and the low-rank branch behind. No quantiser on the result.
+//! The bias is int32 as ONNX Runtime needs: with a float one and static shapes it builds a float Gemm that dequantises its
+//! weights at every run. One file for both operators: they differ in the weight's layout alone.
+//! Declined: log√2 codes on a Linear's input (no scale that an int32 bias could share), a low-rank branch behind a Conv.
+
+use crate::plan::{Activation, LinearPlan};
+use crate::structure::{Site, SiteKind};
+use crate::transform::{TransformError, check_lengths, set_bias, weight_dims};
+
+use super::operand::{Operands, PreScale};
+use super::report::{Form, SiteReport};
+use super::{bias, low_rank, weight};
+
+pub(super) fn emit(
+    operands: &mut Operands<'_>,
+    site: &Site,
+    plan: &LinearPlan,
+) -> Result<SiteReport, TransformError> {
+    let (parameters, dims) = weight_dims(operands.graph, site)?;
+    let (inputs, outputs) = (parameters.inputs, parameters.outputs);
+    weight::check(&site.name, &plan.weight, inputs, outputs)?;
+    check_lengths(&site.name, &[("bias", plan.bias.len())], outputs)?;
+    let step = input_scale(site, &plan.activation)?;
+    let fitted = bias::fit(&site.name, &plan.weight, step, &plan.bias)?;
+
+    let pre_scale = plan
+        .pre_scale
+        .as_ref()
+        .map(|values| channels_of(site, &dims, values));
+    let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
+    let graph = &mut *operands.graph;
+    let kernel = weight::emit(graph, site, &fitted.weight, &dims)?;
+    let bias = bias::emit(graph, &site.name, &fitted);
+    graph.set_input(site.node, 0, input);
+    graph.set_input(site.node, 1, kernel);
+    let result = set_bias(graph, site, bias)?;
+    if let Some(branch) = &plan.low_rank {
+        low_rank::emit(graph, site, (input, result), branch, (inputs, outputs))?;
+    }
+    Ok(SiteReport {
+        site: site.name.clone(),
+        form: Form::Linear,
+        raised_scales: fitted.raised,
+    })
+}
+
+/// Step of the quantised input, which the bias shares.
+fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformError> {
+    match activation {
+        Activation::Uniform { scale, .. } => Ok(*scale),
+        Activation::Codebook { level_scale, .. } => Ok(*level_scale),
+        Activation::LogSqrt2 { .. } => Err(TransformError::new(
+            &site.name,
+            "log√2 codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser",
+        )),
+    }
+}
+
+/// The multiplier in the shape of the input's channels: the last axis of a Linear's input, axis 1 of an image.
+fn channels_of(site: &Site, weight_dims: &[usize], values: &[f32]) -> PreScale {
+    let dims = match (site.kind, weight_dims) {
+        (SiteKind::PatchEmbed, [_, channels, ..]) => vec![*channels, 1, 1],
+        _ => weight_dims[..1].to_vec(),
+    };
+    PreScale {
+        dims,
+        values: values.to_vec(),
+    }
+}

@@ -1,0 +1,111 @@
+//! The plan's quantisers written into the graph, as standard operators: one file a form.
+
+mod bias;
+mod codebook;
+mod error;
+mod linear;
+mod log_sqrt2;
+mod low_rank;
+mod operand;
+mod opset;
+mod product;
+mod report;
+mod uniform;
+mod weight;
+
+pub use error::ApplyError;
+pub use report::{Form, Report, SiteReport};
+
+use crate::ir::Graph;
+use crate::plan::{Decision, Plan, SitePlan, VERSION};
+use crate::structure::{Site, Structure};
+use crate::target::Target;
+use crate::transform::{TransformError, apply_norm, replace_linear};
+
+use operand::Operands;
+
+/// Writes `plan` into `graph`, whose `structure` was recognised on this very graph.
+///
+/// Sites that the plan does not name stay as they are. Graph inputs and outputs keep their names and types, and a site's
+/// result keeps its name, so that both models can be compared layer by layer. On an error the graph is left
+/// half rewritten: apply plans to a copy.
+pub fn apply(
+    graph: &mut Graph,
+    structure: &Structure,
+    plan: &Plan,
+    target: &Target,
+) -> Result<Report, ApplyError> {
+    check_form(structure, plan)?;
+    opset::raise(graph, plan, target)?;
+    for norm in &plan.norms {
+        let index = structure.norms.iter().position(|n| n.name == norm.norm);
+        let index = index.ok_or_else(|| ApplyError::UnknownNorm(norm.norm.clone()))?;
+        apply_norm(graph, structure, index, &norm.gamma, &norm.beta)?;
+    }
+    let mut operands = Operands::new(graph);
+    let mut sites = Vec::new();
+    for site in &structure.sites {
+        if let Some(decided) = plan.site(&site.name) {
+            sites.push(emit(&mut operands, site, &decided.decision)?);
+        }
+    }
+    let quantisers = operands.written();
+    graph.remove_dead();
+    describe(graph, plan);
+    Ok(Report {
+        norms: plan.norms.len(),
+        sites,
+        quantisers,
+        opset: graph.opset(),
+    })
+}
+
+fn emit(
+    operands: &mut Operands<'_>,
+    site: &Site,
+    decision: &Decision,
+) -> Result<SiteReport, TransformError> {
+    match decision {
+        Decision::Float { replace, .. } => {
+            if let Some((weight, bias)) = replace {
+                replace_linear(operands.graph, site, weight, bias)?;
+            }
+            Ok(SiteReport {
+                site: site.name.clone(),
+                form: Form::Float,
+                raised_scales: 0,
+            })
+        }
+        Decision::Linear(plan) => linear::emit(operands, site, plan),
+        Decision::Product { left, right } => product::emit(operands, site, left, right),
+    }
+}
+
+/// Refuses plans in another form or for another model before anything is changed.
+fn check_form(structure: &Structure, plan: &Plan) -> Result<(), ApplyError> {
+    if plan.version != VERSION {
+        return Err(ApplyError::Version {
+            found: plan.version,
+            expected: VERSION,
+        });
+    }
+    let known = |s: &&SitePlan| structure.sites.iter().any(|site| site.name == s.site);
+    match plan.sites.iter().find(|s| !known(s)) {
+        None => Ok(()),
+        Some(unknown) => Err(ApplyError::UnknownSite(unknown.site.clone())),
+    }
+}
+
+/// Says in the model's metadata what was done to it.
+fn describe(graph: &mut Graph, plan: &Plan) {
+    graph.set_metadata("vitq.version", env!("CARGO_PKG_VERSION"));
+    let settings: serde_json::Map<_, _> = plan
+        .settings
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone().into()))
+        .collect();
+    graph.set_metadata(
+        "vitq.settings",
+        &serde_json::Value::Object(settings).to_string(),
+    );
+}

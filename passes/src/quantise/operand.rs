@@ -1,0 +1,115 @@
+//! Activations behind their quantiser: each tensor is quantised once for all sites that want it alike.
+
+use crate::ir::{Graph, Outlet};
+use crate::plan::Activation;
+use crate::structure::Site;
+use crate::transform::{TransformError, check_lengths, scale};
+
+use super::{codebook, log_sqrt2, uniform};
+
+/// A multiplier before the quantiser.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PreScale {
+    /// Shape that broadcasts to the activation.
+    pub dims: Vec<usize>,
+    /// One value a channel.
+    pub values: Vec<f32>,
+}
+
+/// The graph and the quantisers that were already written into it.
+pub(super) struct Operands<'g> {
+    pub graph: &'g mut Graph,
+    written: Vec<Written>,
+}
+
+struct Written {
+    source: Outlet,
+    pre_scale: Option<PreScale>,
+    activation: Activation,
+    value: Outlet,
+}
+
+impl<'g> Operands<'g> {
+    pub fn new(graph: &'g mut Graph) -> Self {
+        Operands {
+            graph,
+            written: Vec::new(),
+        }
+    }
+
+    /// Number of quantisers.
+    pub fn written(&self) -> usize {
+        self.written.len()
+    }
+
+    /// The value of input `i` of the site's node behind its quantiser; new nodes are named `site/part/…`.
+    pub fn quantised(
+        &mut self,
+        site: &Site,
+        i: usize,
+        part: &str,
+        pre_scale: Option<PreScale>,
+        activation: &Activation,
+    ) -> Result<Outlet, TransformError> {
+        // Read from the graph, not from the site: earlier sites may have put another value there.
+        let source = self.graph.input(site.node, i);
+        let source = source
+            .ok_or_else(|| TransformError::new(&site.name, format!("it has no input {i}")))?;
+        let equal = |w: &&Written| {
+            (w.source, &w.pre_scale, &w.activation) == (source, &pre_scale, activation)
+        };
+        if let Some(written) = self.written.iter().find(equal) {
+            return Ok(written.value);
+        }
+        let name = format!("{}/{part}", site.name);
+        let value = self.write(&name, source, pre_scale.as_ref(), activation)?;
+        self.written.push(Written {
+            source,
+            pre_scale,
+            activation: activation.clone(),
+            value,
+        });
+        Ok(value)
+    }
+
+    fn write(
+        &mut self,
+        name: &str,
+        source: Outlet,
+        pre_scale: Option<&PreScale>,
+        activation: &Activation,
+    ) -> Result<Outlet, TransformError> {
+        let mut scaled = source;
+        if let Some(PreScale { dims, values }) = pre_scale {
+            check_lengths(name, &[("pre-scale", values.len())], dims.iter().product())?;
+            scaled = scale::pre_scale(self.graph, name, source, dims, values);
+        }
+        match activation {
+            Activation::Uniform {
+                bits,
+                scale,
+                zero_point,
+            } => uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point),
+            Activation::LogSqrt2 { bits, shift } => {
+                log_sqrt2::emit(self.graph, name, scaled, *bits, *shift)
+            }
+            Activation::Codebook {
+                scale,
+                zero_point,
+                table,
+                level_scale,
+                level_zero,
+            } => {
+                let fine = codebook::Grid {
+                    scale: *scale,
+                    zero_point: *zero_point,
+                };
+                let levels = codebook::Grid {
+                    scale: *level_scale,
+                    zero_point: *level_zero,
+                };
+                codebook::emit(self.graph, name, scaled, fine, table, levels)
+            }
+        }
+    }
+}

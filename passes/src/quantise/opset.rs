@@ -1,0 +1,29 @@
+//! The operator set that the emitted forms need.
+
+use crate::ir::Graph;
+use crate::plan::{Decision, Plan};
+use crate::target::{self, Target};
+
+use super::ApplyError;
+use super::weight::is_packed;
+
+/// Raises the operator set and IR version to what the plan's forms need at the target; never lowers them.
+pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(), ApplyError> {
+    let packed = plan
+        .sites
+        .iter()
+        .any(|s| matches!(&s.decision, Decision::Linear(l) if is_packed(&l.weight)));
+    let needed = if packed {
+        target.packed_opset
+    } else {
+        target.opset
+    };
+    if graph.opset() < needed {
+        return Err(ApplyError::Opset {
+            found: graph.opset(),
+            needed,
+        });
+    }
+    graph.require_ir_version(target::ir_version(graph.opset()));
+    Ok(())
+}

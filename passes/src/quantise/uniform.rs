@@ -1,0 +1,78 @@
+//! Uniform quantiser of an activation.
+//!
+//! ```text
+//! x → reader   →   x → QuantizeLinear(uint8) → [Min(2^b - 1)] → DequantizeLinear → reader
+//!
+//! q = clamp(round(x/scale) + zero_point, 0, 2^b - 1)        x̂ = (q - zero_point)·scale
+//! ```
+//! Widths below 8 stay in uint8: ONNX Runtime runs that on its integer kernels and dequantises real 4-bit activations to float.
+//! QuantizeLinear saturates below by itself, `Min` does it above. Declined: scales that are not positive, zero points
+//! outside of the codes.
+
+use vitq_onnx::Tensor;
+
+use crate::ir::{Graph, Outlet};
+use crate::transform::TransformError;
+
+/// Writes the quantiser behind `value` and returns `x̂`.
+pub(super) fn emit(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    bits: u32,
+    scale: f32,
+    zero_point: u8,
+) -> Result<Outlet, TransformError> {
+    if !(2..=8).contains(&bits) {
+        return Err(TransformError::new(
+            name,
+            format!("{bits} bits: an activation can have 2 to 8"),
+        ));
+    }
+    let top = u8::MAX >> (8 - bits);
+    if zero_point > top {
+        let problem = format!("the zero point {zero_point} is no code of {bits} bits (0 to {top})");
+        return Err(TransformError::new(name, problem));
+    }
+    let (scale, zero) = step(graph, name, scale, zero_point)?;
+    let mut codes = graph.insert(
+        "QuantizeLinear",
+        &format!("{name}/QuantizeLinear"),
+        &[value, scale, zero],
+    );
+    if bits < 8 {
+        codes = at_most(graph, name, codes, top);
+    }
+    Ok(graph.insert(
+        "DequantizeLinear",
+        &format!("{name}/DequantizeLinear"),
+        &[codes, scale, zero],
+    ))
+}
+
+/// Scale and zero point as initialisers.
+pub(super) fn step(
+    graph: &mut Graph,
+    name: &str,
+    scale: f32,
+    zero_point: u8,
+) -> Result<(Outlet, Outlet), TransformError> {
+    if !(scale.is_normal() && scale > 0.0) {
+        return Err(TransformError::new(
+            name,
+            format!("the scale is {scale}: it must be positive and finite"),
+        ));
+    }
+    let scale = graph.add_initializer(&format!("{name}/scale"), &Tensor::from_f32(&[], &[scale]));
+    let zero = graph.add_initializer(
+        &format!("{name}/zero_point"),
+        &Tensor::from_u8(&[], &[zero_point]),
+    );
+    Ok((scale, zero))
+}
+
+/// `Min(codes, top)`
+pub(super) fn at_most(graph: &mut Graph, name: &str, codes: Outlet, top: u8) -> Outlet {
+    let top = graph.add_initializer(&format!("{name}/top_code"), &Tensor::from_u8(&[], &[top]));
+    graph.insert("Min", &format!("{name}/Min"), &[codes, top])
+}

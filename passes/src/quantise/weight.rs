@@ -1,0 +1,139 @@
+//! Quantised weights as initialisers.
+//!
+//! ```text
+//! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
+//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (codebook of at most 4 bits)
+//! ```
+//! The table form halves the file; ONNX Runtime folds Cast and Gather when it loads, so it runs as fast as plain int8.
+//! Zero points are written even where all are zero: without them ONNX Runtime does not fuse the product
+//! when shapes are static (seen with 1.31: float Gemm instead of QGemm).
+
+use vitq_onnx::{DataType, Tensor};
+
+use crate::ir::{Graph, Op, Outlet};
+use crate::plan::Weight;
+use crate::structure::{Site, SiteKind};
+use crate::transform::{TransformError, check_lengths, transposed};
+
+use super::codebook::look_up;
+
+/// Whether the codes are stored in 4 bits.
+pub(super) fn is_packed(weight: &Weight) -> bool {
+    weight.table.is_some() && weight.bits <= 4
+}
+
+/// Refuses a weight that does not fit the site, or has scales that are not positive.
+pub(super) fn check(
+    site: &str,
+    weight: &Weight,
+    inputs: usize,
+    outputs: usize,
+) -> Result<(), TransformError> {
+    check_lengths(site, &[("weight", weight.codes.len())], inputs * outputs)?;
+    check_lengths(
+        site,
+        &[
+            ("weight's rows", weight.out),
+            ("weight's scale", weight.scale.len()),
+        ],
+        outputs,
+    )?;
+    if !weight.zero_point.is_empty() {
+        check_lengths(
+            site,
+            &[("weight's zero point", weight.zero_point.len())],
+            outputs,
+        )?;
+    }
+    if let Some(c) = weight
+        .scale
+        .iter()
+        .position(|s| !(s.is_finite() && *s > 0.0))
+    {
+        let problem = format!(
+            "output channel {c} has the weight scale {}: it must be positive and finite",
+            weight.scale[c]
+        );
+        return Err(TransformError::new(site, problem));
+    }
+    check_table(site, weight)
+}
+
+fn check_table(site: &str, weight: &Weight) -> Result<(), TransformError> {
+    let Some(table) = &weight.table else {
+        return Ok(());
+    };
+    let most = 1_usize.checked_shl(weight.bits).unwrap_or(usize::MAX);
+    if table.is_empty() || table.len() > most || !table.is_sorted() {
+        let problem = format!(
+            "the weight's codebook has {} levels: it needs 1 to {most} in ascending order",
+            table.len()
+        );
+        return Err(TransformError::new(site, problem));
+    }
+    match weight
+        .codes
+        .iter()
+        .find(|c| table.binary_search(c).is_err())
+    {
+        None => Ok(()),
+        Some(code) => Err(TransformError::new(
+            site,
+            format!("the weight's codebook has no level {code}: make the plan again"),
+        )),
+    }
+}
+
+/// Writes the weight for a kernel of shape `dims` (`[in, out]`, or `[out, in, kh, kw]`) and returns its float value.
+pub(super) fn emit(
+    graph: &mut Graph,
+    site: &Site,
+    weight: &Weight,
+    dims: &[usize],
+) -> Result<Outlet, TransformError> {
+    let name = format!("{}/weight", site.name);
+    let inputs = weight.codes.len() / weight.out.max(1);
+    let (codes, axis) = match site.kind {
+        SiteKind::PatchEmbed => (weight.codes.clone(), 0),
+        _ => (transposed(&weight.codes, inputs), 1),
+    };
+    let codes = match &weight.table {
+        Some(table) if is_packed(weight) => packed(graph, &name, table, dims, &codes)?,
+        _ => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
+    };
+    let zeros = match &weight.zero_point[..] {
+        [] => vec![0; weight.out],
+        zeros => zeros.to_vec(),
+    };
+    let scale = graph.add_initializer(
+        &format!("{name}/scale"),
+        &Tensor::from_f32(&[weight.out], &weight.scale),
+    );
+    let zero = graph.add_initializer(
+        &format!("{name}/zero_point"),
+        &Tensor::from_i8(&[weight.out], &zeros),
+    );
+    let op =
+        Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear")).with_int("axis", axis);
+    Ok(graph.insert_op(op, &[codes, scale, zero]))
+}
+
+/// Codes of 4 bits and the table of their levels.
+fn packed(
+    graph: &mut Graph,
+    name: &str,
+    table: &[i8],
+    dims: &[usize],
+    values: &[i8],
+) -> Result<Outlet, TransformError> {
+    let code = |value| table.binary_search(value).unwrap_or_default() as i16;
+    let codes: Vec<i16> = values.iter().map(code).collect();
+    let codes = Tensor::packed(DataType::Uint4, dims, &codes)
+        .map_err(|e| TransformError::new(name, e.to_string()))?;
+    let codes = graph.add_initializer(&format!("{name}/codes"), &codes);
+    let table = graph.add_initializer(
+        &format!("{name}/table"),
+        &Tensor::from_i8(&[table.len()], table),
+    );
+    Ok(look_up(graph, name, table, codes))
+}

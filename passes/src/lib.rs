@@ -3,6 +3,7 @@
 //! Pure: a graph and numbers in, a graph and a report out; no I/O, no model is run.
 
 pub mod ir;
+pub mod pattern;
 pub mod plan;
 pub mod quantise;
 pub mod structure;

@@ -1,9 +1,33 @@
 //! The model as a person sees it: sites that can be quantised, norms that can be folded, blocks, and what was declined.
 
+mod attention;
+mod blocks;
+mod channels;
+mod describe;
+mod gelu;
+mod head;
+mod linear;
+mod mlp;
+mod norm;
+mod patch_embed;
+mod paths;
+mod recognise;
+mod roles;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use serde::Serialize;
+
+pub use describe::{BlockSummary, NormSummary, SiteSummary, StructureSummary};
+pub use gelu::{Gelu, find_all as find_gelus};
+pub use recognise::recognise;
+
 use crate::ir::{NodeId, Outlet};
 
 /// What kind of product a site is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SiteKind {
     /// `MatMul(x, W) (+ bias)` with constant `W`.
     Linear,
@@ -16,7 +40,8 @@ pub enum SiteKind {
 }
 
 /// What a Linear does in the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Query, key and value at once.
     Qkv,
@@ -76,7 +101,8 @@ pub struct Site {
     pub parameters: Option<Parameters>,
     /// Result, bias included.
     pub output: Outlet,
-    /// Index into [`Structure::norms`] of the LayerNormalization that it reads, directly or through a choice of tokens.
+    /// Index into [`Structure::norms`] of the LayerNormalization that it reads, directly or through a choice or mean
+    /// of tokens.
     pub norm: Option<usize>,
 }
 
@@ -109,7 +135,7 @@ pub struct Block {
 }
 
 /// A candidate that could have matched and did not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Declined {
     /// The node as a person finds it.
     pub node: String,
@@ -132,6 +158,6 @@ pub struct Structure {
     pub mlps: usize,
     /// Edge of a patch in pixels.
     pub patch: Option<usize>,
-    /// Candidates that were declined.
+    /// Candidates that were declined, norms among them, in topological order.
     pub declined: Vec<Declined>,
 }

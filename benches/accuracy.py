@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Print the README's accuracy table again: each form quantised by vitq, judged in ONNX Runtime.
+
+    cargo build --release && python benches/accuracy.py [--digits] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
+
+Without --digits: the trained ViT-Tiny and the ImageNet images under ../shared, calibrated on the first 32 calibration
+images, judged by ../shared/tools/evaluate.py on the 300 test images (--tiny: on tiny_imagenet_val as well).
+With --digits: the model and the images of fixtures/digits.
+Columns: top-1 (%), agreement of top-1 with float (%), SQNR of the logits (dB), Linears left float, seconds of vitq.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+DIGITS = ROOT / "fixtures/digits"
+
+ROWS = [
+    "W8A8, Linears:",
+    "W8A8, all: --scope all",
+    "W6A6, all: --bits w6a6 --scope all",
+    "W4A4, all: --bits w4a4 --scope all",
+    "W4A8, Linears: --bits w4a8",
+    "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
+]
+
+
+def quantise(args, model, calibration, preprocess, row, out):
+    """Run vitq for one row; return its name, file, seconds and the number of Linears left float."""
+    name, _, options = row.partition(":")
+    report = out.with_suffix(".json")
+    command = [args.vitq, "quantize", model, "--calib", calibration, "-o", out, "--samples", "32", "--quiet", "--report", report]
+    start = time.perf_counter()
+    code = subprocess.run([*map(str, command), *preprocess, *options.split()]).returncode
+    if code:
+        sys.exit(f"{name}: vitq ended with exit code {code}")
+    left = json.loads(report.read_text())["summary"]["left_float"]
+    return {"form": name.strip(), "file": out, "seconds": time.perf_counter() - start, "left_float": left}
+
+
+def judge(model, files, folder, work, *options):
+    """Run the reference judge on a folder; return a row for float and one for each file."""
+    out = work / "judged.json"
+    command = [sys.executable, SHARED / "tools/evaluate.py", model, *files, "--data", folder, "--json", out, *options]
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    return json.loads(out.read_text())
+
+
+def judge_digits(model, files):
+    """The same figures for fixtures/digits: grey to RGB, (x/255 - 0.5) / 0.5, no resize."""
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    images = sorted((DIGITS / "images/test").glob("*/*.png"))
+    classes = (DIGITS / "classes.txt").read_text().split()
+    truth = np.array([classes.index(image.parent.name) for image in images])
+    x = np.stack([np.asarray(Image.open(image).convert("RGB"), np.float32).transpose(2, 0, 1) for image in images])
+    rows, reference = [], None
+    for file in [model, *files]:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        (z,) = session.run(None, {"input": (x / 255 - 0.5) / 0.5})
+        reference = z if reference is None else reference
+        error = float(((reference - z) ** 2).sum())
+        rows.append(
+            {
+                "n": len(truth),
+                "top1": 100 * float((z.argmax(1) == truth).mean()),
+                "agreement": 100 * float((z.argmax(1) == reference.argmax(1)).mean()),
+                "sqnr_db": 10 * float(np.log10((reference**2).sum() / error)) if error else float("inf"),
+            }
+        )
+    return rows
+
+
+def print_table(made, judged, tiny):
+    """Print the figures as a Markdown table, float first."""
+    print("| form | top-1 | agreement | dB | Linears left float | s |" + (" top-1 tiny |" if tiny else ""))
+    print("|---|---|---|---|---|---|" + ("---|" if tiny else ""))
+    for i, row in enumerate(judged):
+        if i == 0:
+            cells = ["float", f"{row['top1']:.2f}", "", "", "", ""]
+        else:
+            m = made[i - 1]
+            cells = [m["form"], f"{row['top1']:.2f}", f"{row['agreement']:.1f}", f"{row['sqnr_db']:.1f}"]
+            cells += [str(m["left_float"]), f"{m['seconds']:.1f}"]
+        cells += [f"{tiny[i]['top1']:.2f}"] if tiny else []
+        print("| " + " | ".join(cells) + " |")
+
+
+def main():
+    """Quantise each row, judge all, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--digits", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--row", action="append", help="'NAME: vitq arguments'; replaces the built-in rows")
+    parser.add_argument("--vitq", type=pathlib.Path, default=ROOT / "target/release/vitq")
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    if not args.digits and not SHARED.is_dir():
+        sys.exit("the trained ViT-Tiny and its images are expected under ../shared; --digits needs nothing outside the repository")
+
+    if args.digits:
+        model, calibration = DIGITS / "model.onnx", DIGITS / "images/calib"
+        preprocess = ["--preprocess", "inception", "--resize", "32"]
+    else:
+        model, calibration = SHARED / "data/vit_tiny_imagenet/model.onnx", SHARED / "data/imagenet_sample/calib"
+        preprocess = ["--preprocess", "inception"]
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        made = [
+            quantise(args, model, calibration, preprocess, row, work / f"row{i}.onnx")
+            for i, row in enumerate(args.row or ROWS)
+        ]
+        files, tiny = [m["file"] for m in made], []
+        if args.digits:
+            judged = judge_digits(model, files)
+        else:
+            judged = judge(model, files, SHARED / "data/imagenet_sample/test", work)
+            if args.tiny:
+                tiny = judge(model, files, SHARED / "data/tiny_imagenet_val", work, "--tiny")
+    print_table(made, judged, tiny)
+    if args.json:
+        rows = [{"form": "float"}, *({k: v for k, v in m.items() if k != "file"} for m in made)]
+        for i, row in enumerate(rows):
+            row.update({k: v for k, v in judged[i].items() if k != "model"})
+            row.update({"tiny_top1": tiny[i]["top1"]} if tiny else {})
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -51,7 +51,7 @@ def cropped(im, crop):
     return im.crop((left, top, left + width, top + height))
 
 
-def case(file, *, mode="RGB", resize=None, crop=None, interpolation="bicubic", levels=1.0, mean_levels=0.02, norm=HALF):
+def case(file, *, mode="RGB", resize=None, crop=None, interpolation="bicubic", levels=1.0, mean_levels=0.011, norm=HALF):
     """`levels`, `mean_levels`: the largest and the mean difference that a reader may show, in steps of 1/255."""
     im = cropped(resized(Image.open(OUT / file).convert(mode), resize, FILTERS[interpolation]), crop)
     x = np.asarray(im, np.float32).reshape(im.height, im.width, -1) / 255.0

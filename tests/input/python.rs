@@ -9,7 +9,8 @@ use tempfile::TempDir;
 pub fn run(program: &str) -> TempDir {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = TempDir::new().expect("a temporary folder");
-    let python = std::env::var_os("VITQ_PYTHON").map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
+    let python = std::env::var_os("VITQ_PYTHON")
+        .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
     let output = Command::new(&python)
         .arg(root.join("tests/input").join(program))
         .arg(folder.path())
@@ -21,6 +22,10 @@ pub fn run(program: &str) -> TempDir {
                 python.display()
             )
         });
-    assert!(output.status.success(), "{program}:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     folder
 }

@@ -6,26 +6,23 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use safetensors::tensor::TensorInfo;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::super::error::InputError;
 use super::super::model_input::ModelInput;
-use super::{Column, Elements, Layout, Stored, broken, no_array, npy};
+use super::{Column, Elements, Layout, Stored, broken, no_array, truncated};
 
 /// The array of each input by name; the elements stay in the file until they are asked for.
 pub(super) fn open(path: &Path, inputs: &[ModelInput]) -> Result<Vec<Column>, InputError> {
     let io_error = |source| InputError::io(path, source);
-    let mut file = File::open(path).map_err(io_error)?;
+    let file = File::open(path).map_err(io_error)?;
     let size = file.metadata().map_err(io_error)?.len();
-    let header = header(&mut file, size).map_err(|reason| broken(path, reason))?;
-    let (length, metadata) = SafeTensors::read_metadata(&header).map_err(|error| {
-        broken(
-            path,
-            format!("its .safetensors header cannot be read ({error}); write the file again"),
-        )
-    })?;
-    let start = (8 + length) as u64;
+    let (metadata, start) = header(file, size).map_err(|reason| broken(path, reason))?;
+    let end = start.saturating_add(metadata.data_len() as u64);
+    if end > size {
+        return Err(truncated(path, "this .safetensors", size, end));
+    }
     let arrays = metadata.tensors();
     let column = |input: &ModelInput| {
         let Some(info) = arrays.get(&input.name) else {
@@ -43,12 +40,6 @@ pub(super) fn open(path: &Path, inputs: &[ModelInput]) -> Result<Vec<Column>, In
             )
         })?;
         let first = start + info.data_offsets.0 as u64;
-        npy::check_length(
-            path,
-            &format!("array `{}`", input.name),
-            &layout,
-            size - first.min(size),
-        )?;
         Ok(Column {
             layout,
             elements: Elements::File(path.into(), first),
@@ -57,24 +48,25 @@ pub(super) fn open(path: &Path, inputs: &[ModelInput]) -> Result<Vec<Column>, In
     inputs.iter().map(column).collect()
 }
 
-/// The length and the text of the header, as they lie at the start of the file.
-fn header(file: &mut File, size: u64) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![0; 8];
-    file.read_exact(&mut bytes)
+/// What the header says, offsets and sizes checked against each other, and how many bytes precede the elements.
+fn header(mut file: File, size: u64) -> Result<(Metadata, u64), String> {
+    let mut length = [0; 8];
+    file.read_exact(&mut length)
         .map_err(|_| "the file is shorter than a .safetensors header; write it again")?;
-    let length = bytes
-        .iter()
-        .rev()
-        .fold(0, |length, &byte| (length << 8) | u64::from(byte));
-    if length > size - 8 {
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
         return Err(format!(
             "no .safetensors or cut off: a header of {length} bytes in a file of {size}; write it again"
         ));
     }
+    let mut text = Vec::new();
     file.take(length)
-        .read_to_end(&mut bytes)
+        .read_to_end(&mut text)
         .map_err(|error| error.to_string())?;
-    Ok(bytes)
+    let metadata = serde_json::from_slice(&text).map_err(|error| {
+        format!("its .safetensors header cannot be read ({error}); write the file again")
+    })?;
+    Ok((metadata, 8 + length))
 }
 
 fn layout(info: &TensorInfo) -> Option<Layout> {

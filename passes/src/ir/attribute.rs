@@ -8,8 +8,15 @@ use super::Op;
 impl Op {
     /// An operator of the standard domain with one output, named as the node.
     pub fn new(op_type: &str, name: &str) -> Self {
-        let message = NodeProto { op_type: Some(op_type.into()), name: Some(name.into()), ..Default::default() };
-        Op { message: message.into(), outputs: vec![name.to_owned()] }
+        let message = NodeProto {
+            op_type: Some(op_type.into()),
+            name: Some(name.into()),
+            ..Default::default()
+        };
+        Op {
+            message: message.into(),
+            outputs: vec![name.to_owned()],
+        }
     }
 
     /// The same operator with other output names (bases: they are made unique when it is added).
@@ -72,7 +79,11 @@ impl Op {
     }
 
     fn set(&mut self, name: &str, kind: AttributeType, fill: impl FnOnce(&mut AttributeProto)) {
-        let mut attribute = AttributeProto { name: Some(name.into()), r#type: Some(kind as i32), ..Default::default() };
+        let mut attribute = AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(kind as i32),
+            ..Default::default()
+        };
         fill(&mut attribute);
         self.remove_attribute(name);
         self.message.attribute.push(attribute.into());
@@ -102,7 +113,9 @@ impl Op {
     /// With a string attribute.
     #[must_use]
     pub fn with_string(mut self, name: &str, value: &str) -> Self {
-        self.set(name, AttributeType::String, |a| a.s = Some(value.to_owned().into_bytes().into()));
+        self.set(name, AttributeType::String, |a| {
+            a.s = Some(value.to_owned().into_bytes().into())
+        });
         self
     }
 }

@@ -13,7 +13,9 @@ impl Graph {
     /// # Panics
     /// If a pass left a cycle, which [`crate::check`] reports first.
     pub fn export(&self) -> Model {
-        let order = self.topological().expect("passes keep the graph free of cycles");
+        let order = self
+            .topological()
+            .expect("passes keep the graph free of cycles");
         let mut model = self.envelope.clone();
         let mut graph = model.graph.take().unwrap_or_default();
         let mut names = HashSet::new();
@@ -27,9 +29,18 @@ impl Graph {
                 }
             }
         }
-        graph.input = self.inputs.iter().filter_map(|&id| self.value_info(Outlet { node: id, slot: 0 }).cloned()).collect();
+        graph.input = self
+            .inputs
+            .iter()
+            .filter_map(|&id| self.value_info(Outlet { node: id, slot: 0 }).cloned())
+            .collect();
         graph.output = self.outputs.iter().map(|o| o.info.clone()).collect();
-        let mut infos: Vec<_> = self.value_info.values().filter(|v| names.contains(v.name())).cloned().collect();
+        let mut infos: Vec<_> = self
+            .value_info
+            .values()
+            .filter(|v| names.contains(v.name()))
+            .cloned()
+            .collect();
         infos.sort_by(|a, b| a.name().cmp(b.name()));
         graph.value_info = infos;
         model.graph = Some(graph);
@@ -37,7 +48,11 @@ impl Graph {
             .opsets
             .iter()
             .map(|(domain, &version)| {
-                OperatorSetIdProto { domain: Some(domain.clone()), version: Some(version) }.into()
+                OperatorSetIdProto {
+                    domain: Some(domain.clone()),
+                    version: Some(version),
+                }
+                .into()
             })
             .collect();
         model
@@ -68,7 +83,10 @@ impl Graph {
     /// Says in the model's metadata that `key` is `value`, replacing an earlier entry.
     pub fn set_metadata(&mut self, key: &str, value: &str) {
         self.envelope.metadata_props.retain(|p| p.key() != key);
-        let entry = StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+        let entry = StringStringEntryProto {
+            key: Some(key.into()),
+            value: Some(value.into()),
+        };
         self.envelope.metadata_props.push(entry.into());
     }
 

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use petgraph::stable_graph::StableDiGraph;
 use thiserror::Error;
-use vitq_onnx::pb::GraphProto;
 use vitq_onnx::{GraphMsg, Model, NodeMsg};
 
 use super::{Graph, Node, Op, Outlet, Output, Slot};
@@ -17,7 +16,9 @@ pub enum ImportError {
     #[error("the model holds no graph: export it again, the file is not a complete ONNX model")]
     NoGraph,
     /// A node reads a value that nothing produces.
-    #[error("node {node:?} reads {value:?}, which no input, initialiser or earlier node produces: the graph is broken, run the ONNX checker on it")]
+    #[error(
+        "node {node:?} reads {value:?}, which no input, initialiser or earlier node produces: the graph is broken, run the ONNX checker on it"
+    )]
     Dangling {
         /// The reading node.
         node: String,
@@ -25,10 +26,14 @@ pub enum ImportError {
         value: String,
     },
     /// A graph output that nothing produces.
-    #[error("graph output {0:?} is produced by no node: the graph is broken, run the ONNX checker on it")]
+    #[error(
+        "graph output {0:?} is produced by no node: the graph is broken, run the ONNX checker on it"
+    )]
     DanglingOutput(String),
     /// Two producers of one name.
-    #[error("the value {0:?} is produced twice: names must be unique, run the ONNX checker on the model")]
+    #[error(
+        "the value {0:?} is produced twice: names must be unique, run the ONNX checker on the model"
+    )]
     Duplicate(String),
     /// Operators that depend on each other in a circle.
     #[error("the graph has a cycle: run the ONNX checker on it")]
@@ -55,38 +60,30 @@ impl Graph {
 
     /// A graph with the model's envelope and no nodes.
     fn empty(model: &Model, source: &GraphMsg) -> Graph {
-        // The big parts (nodes, tensors) live in the graph; the envelope keeps all the rest of the model.
-        let mut envelope = Model::default();
-        let mut rest = GraphProto {
-            name: source.name.clone(),
-            doc_string: source.doc_string.clone(),
-            quantization_annotation: source.quantization_annotation.clone(),
-            metadata_props: source.metadata_props.clone(),
-            ..Default::default()
-        };
-        std::mem::swap(&mut rest.name, &mut None);
-        rest.name = source.name.clone();
-        let mut rest: GraphMsg = rest.into();
-        rest.set_unknown(source.unknown().to_vec());
-        envelope.set_unknown(model.unknown().to_vec());
-        envelope.ir_version = model.ir_version;
-        envelope.producer_name = model.producer_name.clone();
-        envelope.producer_version = model.producer_version.clone();
-        envelope.domain = model.domain.clone();
-        envelope.model_version = model.model_version;
-        envelope.doc_string = model.doc_string.clone();
-        envelope.metadata_props = model.metadata_props.clone();
-        envelope.training_info = model.training_info.clone();
-        envelope.functions = model.functions.clone();
-        envelope.configuration = model.configuration.clone();
+        // Nodes, tensors and types live in the graph; the envelope keeps all the rest, unknown fields included.
+        let mut rest = source.clone();
+        rest.node.clear();
+        rest.initializer.clear();
+        rest.input.clear();
+        rest.output.clear();
+        rest.value_info.clear();
+        let mut envelope = model.clone();
         envelope.graph = Some(rest);
         Graph {
             net: StableDiGraph::default(),
             inputs: Vec::new(),
             outputs: Vec::new(),
             names: HashSet::new(),
-            value_info: source.value_info.iter().map(|v| (v.name().to_owned(), v.clone())).collect(),
-            opsets: model.opset_import.iter().map(|o| (standard(o.domain()).to_owned(), o.version())).collect(),
+            value_info: source
+                .value_info
+                .iter()
+                .map(|v| (v.name().to_owned(), v.clone()))
+                .collect(),
+            opsets: model
+                .opset_import
+                .iter()
+                .map(|o| (standard(o.domain()).to_owned(), o.version()))
+                .collect(),
             envelope,
         }
     }
@@ -95,18 +92,33 @@ impl Graph {
         let mut values = HashMap::new();
         let constant: HashSet<&str> = source.initializer.iter().map(|t| t.name()).collect();
         for info in source.input.iter().filter(|i| !constant.contains(i.name())) {
-            let id = self.produce(Node::Input(info.clone()), &[info.name().to_owned()], &mut values)?;
+            let id = self.produce(
+                Node::Input(info.clone()),
+                &[info.name().to_owned()],
+                &mut values,
+            )?;
             self.inputs.push(id);
         }
         for tensor in &source.initializer {
-            self.produce(Node::Initializer(tensor.clone()), &[tensor.name().to_owned()], &mut values)?;
+            self.produce(
+                Node::Initializer(tensor.clone()),
+                &[tensor.name().to_owned()],
+                &mut values,
+            )?;
         }
         for message in &source.node {
             let outputs = message.output.clone();
             let mut message = message.clone();
             message.input.clear();
             message.output.clear();
-            self.produce(Node::Op(Op { message, outputs: outputs.clone() }), &outputs, &mut values)?;
+            self.produce(
+                Node::Op(Op {
+                    message,
+                    outputs: outputs.clone(),
+                }),
+                &outputs,
+                &mut values,
+            )?;
         }
         Ok(values)
     }
@@ -127,10 +139,19 @@ impl Graph {
         Ok(id)
     }
 
-    fn wire(&mut self, source: &GraphMsg, values: &HashMap<String, Outlet>) -> Result<(), ImportError> {
+    fn wire(
+        &mut self,
+        source: &GraphMsg,
+        values: &HashMap<String, Outlet>,
+    ) -> Result<(), ImportError> {
         let ops: Vec<_> = self.ops().map(|(id, _)| id).collect();
         for (id, message) in ops.into_iter().zip(&source.node) {
-            for (i, name) in message.input.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
+            for (i, name) in message
+                .input
+                .iter()
+                .enumerate()
+                .filter(|(_, n)| !n.is_empty())
+            {
                 let value = values.get(name).ok_or_else(|| dangling(message, name))?;
                 self.connect(*value, id, Slot::Input(i));
             }
@@ -140,16 +161,23 @@ impl Graph {
             }
         }
         for info in &source.output {
-            let outlet =
-                *values.get(info.name()).ok_or_else(|| ImportError::DanglingOutput(info.name().to_owned()))?;
-            self.outputs.push(Output { outlet, info: info.clone() });
+            let outlet = *values
+                .get(info.name())
+                .ok_or_else(|| ImportError::DanglingOutput(info.name().to_owned()))?;
+            self.outputs.push(Output {
+                outlet,
+                info: info.clone(),
+            });
         }
         Ok(())
     }
 }
 
 fn dangling(message: &NodeMsg, value: &str) -> ImportError {
-    ImportError::Dangling { node: message.name().to_owned(), value: value.to_owned() }
+    ImportError::Dangling {
+        node: message.name().to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 /// `ai.onnx` and the empty string both name the standard operator set.
@@ -161,7 +189,7 @@ fn standard(domain: &str) -> &str {
 fn captures(message: &NodeMsg) -> Vec<String> {
     let mut free = Vec::new();
     for attribute in &message.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
+        for graph in attribute.g.iter().map(|g| &**g).chain(&attribute.graphs) {
             free_names(graph, &mut free);
         }
     }
@@ -171,7 +199,10 @@ fn captures(message: &NodeMsg) -> Vec<String> {
 }
 
 fn free_names(graph: &GraphMsg, free: &mut Vec<String>) {
-    let inner = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
+    let inner = graph
+        .node
+        .iter()
+        .flat_map(|n| n.output.iter().map(String::as_str));
     let bound: HashSet<&str> = graph
         .input
         .iter()
@@ -182,5 +213,8 @@ fn free_names(graph: &GraphMsg, free: &mut Vec<String>) {
     let mut read: Vec<String> = graph.node.iter().flat_map(|n| n.input.clone()).collect();
     read.extend(graph.node.iter().flat_map(captures));
     read.extend(graph.output.iter().map(|o| o.name().to_owned()));
-    free.extend(read.into_iter().filter(|n| !n.is_empty() && !bound.contains(n.as_str())));
+    free.extend(
+        read.into_iter()
+            .filter(|n| !n.is_empty() && !bound.contains(n.as_str())),
+    );
 }

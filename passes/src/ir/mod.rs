@@ -6,6 +6,7 @@
 //! touches is written back as it was.
 
 mod attribute;
+mod element;
 mod export;
 mod import;
 mod order;
@@ -132,7 +133,9 @@ impl Graph {
 
     /// All operators, in the order of their creation.
     pub fn ops(&self) -> impl Iterator<Item = (NodeId, &Op)> + '_ {
-        self.net.node_indices().filter_map(|id| Some((id, self.op(id)?)))
+        self.net
+            .node_indices()
+            .filter_map(|id| Some((id, self.op(id)?)))
     }
 
     /// Whether the node still is in the graph.
@@ -169,7 +172,10 @@ impl Graph {
                 if inputs.len() <= i {
                     inputs.resize(i + 1, None);
                 }
-                inputs[i] = Some(Outlet { node: edge.source(), slot: edge.weight().from });
+                inputs[i] = Some(Outlet {
+                    node: edge.source(),
+                    slot: edge.weight().from,
+                });
             }
         }
         inputs
@@ -184,7 +190,15 @@ impl Graph {
         self.net
             .edges_directed(id, Direction::Incoming)
             .find(|e| e.weight().to == slot)
-            .map(|e| (e.id(), Outlet { node: e.source(), slot: e.weight().from }))
+            .map(|e| {
+                (
+                    e.id(),
+                    Outlet {
+                        node: e.source(),
+                        slot: e.weight().from,
+                    },
+                )
+            })
     }
 
     /// Who reads a value, ordered by node and slot; graph outputs are not among them.
@@ -193,7 +207,10 @@ impl Graph {
             .net
             .edges_directed(value.node, Direction::Outgoing)
             .filter(|e| e.weight().from == value.slot)
-            .map(|e| Reader { node: e.target(), slot: e.weight().to })
+            .map(|e| Reader {
+                node: e.target(),
+                slot: e.weight().to,
+            })
             .collect();
         readers.sort_unstable();
         readers
@@ -227,16 +244,27 @@ impl Graph {
             Node::Input(info) => info.name().to_owned(),
             Node::Initializer(tensor) => tensor.name().to_owned(),
             Node::Op(op) if !op.message.name().is_empty() => op.message.name().to_owned(),
-            Node::Op(op) => format!("{} → {}", op.op_type(), op.outputs.first().map_or("", String::as_str)),
+            Node::Op(op) => format!(
+                "{} → {}",
+                op.op_type(),
+                op.outputs.first().map_or("", String::as_str)
+            ),
         }
     }
 
     /// The value with this name.
     pub fn find(&self, name: &str) -> Option<Outlet> {
-        self.net.node_indices().find_map(|node| match &self.net[node] {
-            Node::Op(op) => op.outputs.iter().position(|o| o == name).map(|slot| Outlet { node, slot }),
-            _ => (self.name(Outlet { node, slot: 0 }) == name).then_some(Outlet { node, slot: 0 }),
-        })
+        self.net
+            .node_indices()
+            .find_map(|node| match &self.net[node] {
+                Node::Op(op) => op
+                    .outputs
+                    .iter()
+                    .position(|o| o == name)
+                    .map(|slot| Outlet { node, slot }),
+                _ => (self.name(Outlet { node, slot: 0 }) == name)
+                    .then_some(Outlet { node, slot: 0 }),
+            })
     }
 
     /// The initialiser behind a value.
@@ -254,7 +282,11 @@ impl Graph {
 
     /// Dimensions of the constant behind a value.
     pub fn constant_dims(&self, value: Outlet) -> Option<Vec<usize>> {
-        self.initializer(value)?.dims.iter().map(|&d| usize::try_from(d).ok()).collect()
+        self.initializer(value)?
+            .dims
+            .iter()
+            .map(|&d| usize::try_from(d).ok())
+            .collect()
     }
 
     /// Declared type of a value, where the file states one.
@@ -290,7 +322,10 @@ impl Graph {
 
     /// Adds an operator named `name` with one output per entry of `outputs` (bases of fresh value names).
     pub fn add_op(&mut self, op: Op, inputs: &[Option<Outlet>]) -> NodeId {
-        let op = Op { outputs: op.outputs.iter().map(|o| self.fresh(o)).collect(), ..op };
+        let op = Op {
+            outputs: op.outputs.iter().map(|o| self.fresh(o)).collect(),
+            ..op
+        };
         let node = self.net.add_node(Node::Op(op));
         for (i, input) in inputs.iter().enumerate() {
             if let Some(outlet) = input {
@@ -308,11 +343,21 @@ impl Graph {
     /// Adds a prepared operator with one output; returns that value.
     pub fn insert_op(&mut self, op: Op, inputs: &[Outlet]) -> Outlet {
         let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
-        Outlet { node: self.add_op(op, &inputs), slot: 0 }
+        Outlet {
+            node: self.add_op(op, &inputs),
+            slot: 0,
+        }
     }
 
     fn connect(&mut self, from: Outlet, node: NodeId, to: Slot) {
-        self.net.add_edge(from.node, node, Edge { from: from.slot, to });
+        self.net.add_edge(
+            from.node,
+            node,
+            Edge {
+                from: from.slot,
+                to,
+            },
+        );
     }
 
     /// Makes input `i` of `id` read `value`.
@@ -376,9 +421,13 @@ impl Graph {
     /// Replaces the data of the initialiser behind `value` if nothing else reads it; otherwise gives the one
     /// reader a copy of its own. Equal weights shared by the exporter are so never changed for another node.
     pub fn replace_constant(&mut self, reader: NodeId, i: usize, tensor: &Tensor) -> Outlet {
-        let base = self.input(reader, i).map_or_else(|| "constant".to_owned(), |v| self.name(v).to_owned());
+        let base = self
+            .input(reader, i)
+            .map_or_else(|| "constant".to_owned(), |v| self.name(v).to_owned());
         match self.input(reader, i) {
-            Some(value) if self.initializer(value).is_some() && self.only_reader(value).is_some() => {
+            Some(value)
+                if self.initializer(value).is_some() && self.only_reader(value).is_some() =>
+            {
                 self.net[value.node] = Node::Initializer(tensor.to_proto(&base));
                 value
             }

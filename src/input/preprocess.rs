@@ -15,7 +15,7 @@ use super::pixels::{Channels, Pixels};
 use super::resample::{self, Interpolation};
 
 /// The largest side that a resize or a crop may ask for, in pixels.
-const MAX_SIDE: u32 = 1 << 15;
+const MAX_SIDE: u32 = 1 << 13;
 
 /// How an image becomes an input: resize, centre crop, `(x/255 - mean)/std`, axes `[1, channels, height, width]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl Preprocess {
         Ok(self.normalise(&pixels))
     }
 
-    /// Checks what a user can get wrong: sides from 1 to 32768 pixels, finite means, positive standard deviations.
+    /// Checks what a user can get wrong: sides from 1 to 8192 pixels, finite means, positive standard deviations.
     ///
     /// # Errors
     /// [`InputError::Preprocess`] names the number.

@@ -1,0 +1,218 @@
+"""Judges an emitted model against NumPy, the ONNX checker and ONNX Runtime.
+
+Usage: judge.py CHECK FOLDER [ARGUMENT…]. The folder holds float.onnx, quantised.onnx and plan.json. Each check computes what
+the plan's documented formulas say with NumPy alone and compares ONNX Runtime's result, optimised and plain. The
+last line printed is "judged"; anything wrong ends in an assertion.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+
+class Case:
+    """Both models, the plan, and the float model's constants."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.float = onnx.load(self.folder / "float.onnx")
+        self.quantised = onnx.load(self.folder / "quantised.onnx")
+        onnx.checker.check_model(self.quantised, full_check=True)
+        self.plan = json.loads((self.folder / "plan.json").read_text())
+        self.constants = {t.name: numpy_helper.to_array(t) for t in self.float.graph.initializer}
+        names = [o.name for o in self.float.graph.output]
+        assert names == [o.name for o in self.quantised.graph.output], "graph outputs were renamed"
+        assert [i.name for i in self.float.graph.input] == [i.name for i in self.quantised.graph.input]
+
+    def decision(self, site, kind):
+        """What the plan decided for a site."""
+        return next(s["decision"][kind] for s in self.plan["sites"] if s["site"] == site)
+
+    def input(self, batch=2, scale=1.0):
+        """A random input of the declared shape."""
+        value = self.float.graph.input[0]
+        shape = [d.dim_value or batch for d in value.type.tensor_type.shape.dim]
+        return (np.random.default_rng(5).normal(size=shape) * scale).astype(np.float32)
+
+    def run(self, model, x, optimised=True, keep=None):
+        """All outputs of a model in ONNX Runtime."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        if not optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if keep:
+            options.optimized_model_filepath = str(keep)
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: x})
+
+    def both(self, x):
+        """Outputs of the quantised model, optimised and plain."""
+        return self.run(self.quantised, x), self.run(self.quantised, x, optimised=False)
+
+    def fused(self, x):
+        """Operators of the quantised model after ONNX Runtime's optimisations."""
+        kept = self.folder / "optimised.onnx"
+        self.run(self.quantised, x, keep=kept)
+        return [node.op_type for node in onnx.load(kept).graph.node]
+
+
+def quantise(x, activation):
+    """Integer codes, their zero point and step, of a uniform or codebook quantiser."""
+    kind, a = next(iter(activation.items()))
+    fine = np.rint((x / np.float32(a["scale"])).astype(np.float32)).astype(np.int64) + a["zero_point"]
+    if kind == "uniform":
+        return np.clip(fine, 0, 2 ** a["bits"] - 1), a["zero_point"], np.float32(a["scale"])
+    table = np.array(a["table"])
+    return table[np.clip(fine, 0, 255)], a["level_zero"], np.float32(a["level_scale"])
+
+
+def dequantised(x, activation):
+    """Float value behind a quantiser."""
+    codes, zero, step = quantise(x, activation)
+    return (codes - zero).astype(np.float32) * step
+
+
+def linear(x, plan):
+    """A Linear in integers: int64 product, int32 bias on the product's grid, one multiplication by the step."""
+    if plan["pre_scale"]:
+        x = x * np.array(plan["pre_scale"], np.float32)
+    codes, zero, step = quantise(x, plan["activation"])
+    weight = plan["weight"]
+    rows = np.array(weight["codes"], np.int64).reshape(weight["out"], -1)
+    rows = rows - np.array(weight["zero_point"] or [0] * weight["out"], np.int64)[:, None]
+    scale = step * np.array(weight["scale"], np.float32)
+    bias = np.rint(np.array(plan["bias"], np.float64) / scale).astype(np.int64)
+    y = ((codes - zero) @ rows.T + bias).astype(np.float32) * scale
+    if plan["low_rank"]:
+        rank = plan["low_rank"]["rank"]
+        down = np.array(plan["low_rank"]["down"], np.float32).reshape(rank, -1)
+        up = np.array(plan["low_rank"]["up"], np.float32).reshape(-1, rank)
+        y = y + dequantised(x, plan["activation"]) @ down.T @ up.T
+    return y
+
+
+def exact(case, *sites, fuses="MatMulIntegerToFloat"):
+    """Linears that read the network's input: every output equals the integer arithmetic bit for bit.
+
+    The plan's scales are powers of two and its sums small, so no float operation rounds."""
+    x = case.input()
+    wanted = [linear(x, case.decision(site, "linear")) for site in sites]
+    for outputs in case.both(x):
+        for output, want in zip(outputs, wanted, strict=True):
+            assert np.ptp(want) > 0, "the reference is constant"
+            np.testing.assert_array_equal(output, want)
+    assert fuses in case.fused(x), f"no {fuses} in {case.fused(x)}"
+
+
+def close(case, *sites):
+    """Linears that read the network's input, with any scales."""
+    x = case.input()
+    wanted = [linear(x, case.decision(site, "linear")) for site in sites]
+    for outputs in case.both(x):
+        for output, want in zip(outputs, wanted, strict=True):
+            assert np.ptp(want) > 0, "the reference is constant"
+            np.testing.assert_allclose(output, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def biases(case, site):
+    """Where weight rows are next to nothing, the output is the bias; the other channels are the usual product."""
+    x = case.input()
+    plan = case.decision(site, "linear")
+    want = linear(x, plan)
+    bias = np.array(plan["bias"], np.float32)
+    steps = np.array(plan["weight"]["scale"][:2]) * quantise(x, plan["activation"])[2]
+    assert (np.abs(bias[:2] / steps) > 2**31).all(), "the bias fits as it is: nothing is tested"
+    for (output,) in case.both(x):
+        np.testing.assert_allclose(output[..., :2], np.broadcast_to(bias[:2], output[..., :2].shape), rtol=1e-5)
+        np.testing.assert_array_equal(output[..., 2:], want[..., 2:])
+
+
+def patches(case, site, size):
+    """A patch embedding is a Linear on patches in the order [channel, row, column]."""
+    size = int(size)
+    x = case.input()
+    batch, channels, height, width = x.shape
+    cut = x.reshape(batch, channels, height // size, size, width // size, size).transpose(0, 2, 4, 1, 3, 5)
+    plan = dict(case.decision(site, "linear"))
+    if plan["pre_scale"]:
+        plan["pre_scale"] = np.repeat(plan["pre_scale"], size * size).tolist()
+    want = linear(cut.reshape(batch, -1, channels * size * size), plan).transpose(0, 2, 1)
+    for (output,) in case.both(x):
+        np.testing.assert_array_equal(output.reshape(want.shape), want)
+
+
+def log_sqrt2(x, bits, shift):
+    """The paper's quantiser: k = round(-2·log2(x/δ)), parity factor √2, zero for k ≥ 2^bits, δ = 2^(-shift/2)."""
+    delta = 2.0 ** (-shift / 2)
+    with np.errstate(divide="ignore"):
+        k = np.rint(-2 * np.log2(x.astype(np.float64) / delta))
+    k = np.maximum(k, 0)
+    odd = np.where(k % 2 == 1, np.sqrt(2), 1.0)
+    return np.where(k >= 2**bits, 0.0, delta * 2.0 ** -np.ceil(k / 2) * odd)
+
+
+def softmax(x):
+    """In double precision along the last axis."""
+    e = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def probabilities(case, site):
+    """`y = softmax(x)` with log√2 codes times the identity: every element is the paper's, and other readers see Softmax."""
+    code = case.decision(site, "product")["left"]["log_sqrt2"]
+    x = case.input(batch=64, scale=4.0)
+    p = softmax(x)
+    want = log_sqrt2(p, code["bits"], code["shift"])
+    levels = -2 * np.log2(p) + 2 * np.log2(2.0 ** (-code["shift"] / 2))
+    decided = np.abs(levels - np.floor(levels) - 0.5) > 1e-4  # float32 may go either way at a tie
+    assert decided.mean() > 0.99 and len(np.unique(want)) >= min(2 ** code["bits"], 16) // 2
+    for plain, other in case.both(x):
+        np.testing.assert_allclose(plain[decided], want[decided], rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(other, p, rtol=1e-5, atol=1e-7)
+
+
+def product(case, site):
+    """Both operands are the network's input through constants; the product of the dequantised values."""
+    plan = case.decision(site, "product")
+    x = case.input()
+    left = dequantised(x, plan["left"])
+    right = dequantised(np.swapaxes(x, -1, -2), plan["right"])
+    for (output,) in case.both(x):
+        np.testing.assert_allclose(output, left @ right, rtol=1e-5, atol=1e-5)
+
+
+def same(case):
+    """The rewritten float model computes what it did."""
+    x = case.input()
+    before = case.run(case.float, x)
+    changed = {t.name: t.SerializeToString() for t in case.float.graph.initializer}
+    now = {t.name: t.SerializeToString() for t in case.quantised.graph.initializer}
+    assert changed != now, "no parameter was changed"
+    for a, b in zip(before, case.run(case.quantised, x), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * max(1.0, np.abs(a).max()))
+
+
+def near(case, least_db):
+    """The quantised model's outputs lie within `least_db` dB of the float model's; its batch stays dynamic."""
+    for batch in (1, 3):
+        x = case.input(batch)
+        for outputs in case.both(x):
+            for before, after in zip(case.run(case.float, x), outputs, strict=True):
+                before = before.astype(np.float64)
+                db = 10 * np.log10((before**2).sum() / ((before - after) ** 2).sum())
+                assert float(least_db) < db < 100, f"{db:.1f} dB"
+        if case.float.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
+            break
+
+
+if __name__ == "__main__":
+    check, folder, *arguments = sys.argv[1:]
+    options = dict(a.split("=") for a in arguments if "=" in a)
+    globals()[check](Case(folder), *[a for a in arguments if "=" not in a], **options)
+    print("judged")

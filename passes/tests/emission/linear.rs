@@ -1,0 +1,298 @@
+//! Linears and patch embeddings against integer arithmetic.
+
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
+use vitq_passes::quantise::{Report, apply};
+use vitq_passes::target::Target;
+
+use crate::support::{codes, parse, plan, structure, write_case};
+
+const INPUTS: usize = 24;
+const OUTPUTS: usize = 16;
+
+/// A Linear of 24 → 16 channels.
+fn network(batch: &str, bias: bool) -> Graph {
+    let weight = crate::support::zeros("float", "w", &[INPUTS, OUTPUTS]);
+    let (bias, add) = match bias {
+        true => (
+            crate::support::zeros("float", "b", &[OUTPUTS]),
+            "[add] y = Add(t, b)",
+        ),
+        false => ("float u = {0}".to_owned(), "[add] y = Add(u, t)"),
+    };
+    parse(&format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        net (float[{batch},5,{INPUTS}] x) => (float[{batch},5,{OUTPUTS}] y) <{weight}, {bias}> {{ [fc] t = MatMul(x, w) {add} }}"#
+    ))
+}
+
+/// A uniform quantiser whose step is a power of two.
+pub fn uniform(bits: u32, zero_point: u8) -> Activation {
+    Activation::Uniform {
+        bits,
+        scale: 0.25 / f32::from(1_u8 << (8 - bits).min(4)),
+        zero_point,
+    }
+}
+
+fn codebook() -> Activation {
+    // 16 levels, wider apart at the ends.
+    let level = |fine: i32| {
+        let k = (fine - 128).signum()
+            * i32::from(((fine - 128).abs() as f32 / 2.0).sqrt().round() as i16);
+        (128 + 2 * k * k.abs()).clamp(0, 255) as u8
+    };
+    let table = (0..256).map(level).collect();
+    Activation::Codebook {
+        scale: 0.03125,
+        zero_point: 128,
+        table,
+        level_scale: 0.03125,
+        level_zero: 128,
+    }
+}
+
+/// Weight scales that are powers of two, so that no float operation rounds.
+pub fn weight(bits: u32, inputs: usize, outputs: usize) -> Weight {
+    let most = (1 << (bits - 1)) - 1;
+    let scale = (0..outputs)
+        .map(|c| 0.015625 / f32::from(1_u8 << (c % 4)))
+        .collect();
+    let codes = codes(inputs * outputs, most);
+    Weight {
+        bits,
+        out: outputs,
+        codes,
+        scale,
+        zero_point: Vec::new(),
+        table: None,
+    }
+}
+
+pub fn linear(activation: Activation, weight: Weight) -> LinearPlan {
+    // On the grid of the accumulator for every step used here.
+    let bias = (0..weight.out).map(|c| (c as f32 - 7.0) * 0.125).collect();
+    LinearPlan {
+        activation,
+        pre_scale: None,
+        weight,
+        bias,
+        low_rank: None,
+    }
+}
+
+fn apply_to(graph: &Graph, plan: &Plan) -> (Graph, Report) {
+    let mut quantised = graph.clone();
+    let report = apply(&mut quantised, &structure(graph), plan, &Target::default());
+    (quantised, report.unwrap_or_else(|e| panic!("{e}")))
+}
+
+fn judge(graph: &Graph, linear: LinearPlan, check: &str, arguments: &[&str]) {
+    let plan = plan(vec![("fc", Decision::Linear(linear))]);
+    let (quantised, _) = apply_to(graph, &plan);
+    write_case(graph, &quantised, &plan).judge(check, &[&["fc"], arguments].concat());
+}
+
+#[test]
+fn is_the_integer_product_at_every_width() {
+    for bits in 2..=8 {
+        let plan = linear(
+            uniform(bits, 1 << (bits - 1)),
+            weight(bits, INPUTS, OUTPUTS),
+        );
+        judge(
+            &network("N", true),
+            plan,
+            "exact",
+            &["fuses=MatMulIntegerToFloat"],
+        );
+    }
+}
+
+#[test]
+fn fuses_with_static_shapes() {
+    let plan = linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS));
+    judge(&network("2", true), plan, "exact", &["fuses=QGemm"]);
+    let plan = linear(uniform(4, 8), weight(4, INPUTS, OUTPUTS));
+    judge(&network("2", true), plan, "exact", &["fuses=QGemm"]);
+}
+
+#[test]
+fn weights_have_zero_points() {
+    let zero_point: Vec<i8> = (0..OUTPUTS).map(|c| c as i8 - 8).collect();
+    let weight = Weight {
+        zero_point,
+        ..weight(4, INPUTS, OUTPUTS)
+    };
+    judge(
+        &network("N", true),
+        linear(uniform(4, 7), weight),
+        "exact",
+        &[],
+    );
+}
+
+#[test]
+fn the_input_is_scaled_first() {
+    let pre_scale = Some(
+        (0..INPUTS)
+            .map(|i| 1.0 / f32::from(1_u8 << (i % 3)))
+            .collect(),
+    );
+    let plan = LinearPlan {
+        pre_scale,
+        ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
+    };
+    judge(&network("N", true), plan, "exact", &[]);
+}
+
+#[test]
+fn codebook_activations_stay_integers() {
+    judge(
+        &network("N", true),
+        linear(codebook(), weight(8, INPUTS, OUTPUTS)),
+        "exact",
+        &[],
+    );
+}
+
+#[test]
+fn codebook_weights_are_stored_in_four_bits() {
+    for table in [
+        vec![-127, -3, 4, 90],
+        (-8..8)
+            .map(|k: i8| 2 * k * k.abs() - k)
+            .collect::<Vec<i8>>(),
+    ] {
+        let mut table = table;
+        table.sort_unstable();
+        table.dedup();
+        let bits = if table.len() > 4 { 4 } else { 2 };
+        let plain = weight(bits, INPUTS, OUTPUTS);
+        let codes = plain
+            .codes
+            .iter()
+            .map(|&c| table[(c as u8 as usize) % table.len()])
+            .collect();
+        let weight = Weight {
+            codes,
+            table: Some(table),
+            ..plain
+        };
+        let mut graph = network("N", true);
+        graph.opsets.insert(String::new(), 21);
+        judge(&graph, linear(codebook(), weight), "exact", &[]);
+    }
+}
+
+#[test]
+fn a_low_rank_branch_is_added() {
+    let low_rank = Some(LowRank {
+        rank: 2,
+        down: codes(2 * INPUTS, 9)
+            .iter()
+            .map(|&c| f32::from(c) / 64.0)
+            .collect(),
+        up: codes(2 * OUTPUTS, 9)
+            .iter()
+            .map(|&c| f32::from(c) / 64.0)
+            .collect(),
+    });
+    for bias in [true, false] {
+        let plan = LinearPlan {
+            low_rank: low_rank.clone(),
+            ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
+        };
+        judge(&network("N", bias), plan, "close", &[]);
+    }
+}
+
+#[test]
+fn scales_need_not_be_powers_of_two() {
+    let activation = Activation::Uniform {
+        bits: 8,
+        scale: 0.0213,
+        zero_point: 117,
+    };
+    let scale = (0..OUTPUTS).map(|c| 0.0003 + c as f32 * 0.000_17).collect();
+    let plan = linear(
+        activation,
+        Weight {
+            scale,
+            ..weight(8, INPUTS, OUTPUTS)
+        },
+    );
+    judge(&network("N", true), plan, "close", &[]);
+}
+
+#[test]
+fn a_dead_channel_keeps_its_bias() {
+    let mut weight = weight(8, INPUTS, OUTPUTS);
+    weight.codes[..INPUTS].fill(0);
+    weight.scale[0] = 1e-12;
+    // Not dead, but next to nothing beside its bias.
+    weight.scale[1] = 1e-11;
+    let plan = plan(vec![(
+        "fc",
+        Decision::Linear(linear(uniform(8, 128), weight)),
+    )]);
+    let graph = network("N", true);
+    let (quantised, report) = apply_to(&graph, &plan);
+    assert_eq!(report.sites[0].raised_scales, 2);
+    write_case(&graph, &quantised, &plan).judge("biases", &["fc"]);
+}
+
+#[test]
+fn readers_of_one_tensor_share_its_quantiser() {
+    let weights: Vec<_> = ["u", "v", "w"]
+        .iter()
+        .map(|n| crate::support::zeros("float", n, &[INPUTS, OUTPUTS]))
+        .collect();
+    let graph = parse(&format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,5,{INPUTS}] x) => (float[N,5,{OUTPUTS}] q, float[N,5,{OUTPUTS}] k, float[N,5,{OUTPUTS}] v) <{}>
+        {{ [q] q = MatMul(x, u) [k] k = MatMul(x, v) [v] v = MatMul(x, w) }}"#,
+        weights.join(", ").replace("float[24,16] v =", "float[24,16] vv =")
+    ).replace("MatMul(x, v)", "MatMul(x, vv)"));
+    let same = linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS));
+    let other = linear(uniform(4, 8), weight(8, INPUTS, OUTPUTS));
+    let decisions = [("q", same.clone()), ("k", same), ("v", other)];
+    let plan = plan(
+        decisions
+            .into_iter()
+            .map(|(s, l)| (s, Decision::Linear(l)))
+            .collect(),
+    );
+    let (quantised, report) = apply_to(&graph, &plan);
+    assert_eq!(report.quantisers, 2);
+    assert_eq!(
+        quantised
+            .ops()
+            .filter(|(_, op)| op.is("QuantizeLinear"))
+            .count(),
+        2
+    );
+    write_case(&graph, &quantised, &plan).judge("exact", &["q", "k", "v"]);
+}
+
+#[test]
+fn a_patch_embedding_is_a_linear_on_patches() {
+    let (channels, size) = (3, 4);
+    let inputs = channels * size * size;
+    for (bias, pre_scale) in [(", b", None), ("", Some(vec![1.0, 0.5, 0.25]))] {
+        let graph = parse(&format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            net (float[N,{channels},12,8] x) => (float[N,{OUTPUTS},3,2] y) <{}, {}>
+            {{ [patch] y = Conv<kernel_shape=[{size},{size}], strides=[{size},{size}]>(x, w{bias}) }}"#,
+            crate::support::zeros("float", "w", &[OUTPUTS, channels, size, size]),
+            crate::support::zeros("float", "b", &[OUTPUTS]),
+        ));
+        let linear = LinearPlan {
+            pre_scale,
+            ..linear(uniform(8, 128), weight(4, inputs, OUTPUTS))
+        };
+        let plan = plan(vec![("patch", Decision::Linear(linear))]);
+        let (quantised, _) = apply_to(&graph, &plan);
+        write_case(&graph, &quantised, &plan).judge("patches", &["patch", "4"]);
+    }
+}

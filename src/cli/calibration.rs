@@ -1,0 +1,133 @@
+//! What `quantize` and `plan` have in common: where the numbers come from.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use vitq::calibrate::{Codes, Effort, Scope, Settings};
+use vitq::{CALIBRATION_SAMPLES, Quantizer, Source};
+use vitq_passes::target::Target;
+
+use super::{preprocessing, targets, threads};
+
+/// Samples, widths and searches.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Samples to calibrate on: a folder of images, a tree of labelled folders, or preprocessed arrays (.npy, .npz,
+    /// .safetensors). Real ones, of the kind that the model will see
+    #[arg(long, value_name = "PATH")]
+    calib: PathBuf,
+    /// How many of them, the first by path
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(CALIBRATION_SAMPLES).unwrap_or(NonZeroUsize::MIN))]
+    samples: NonZeroUsize,
+    /// Widths of weights and activations, 2 to 8 bits each: w8a8, w6a6, w4a8 …
+    #[arg(long, value_name = "wXaY", default_value = "w8a8")]
+    bits: Widths,
+    /// linear: every Linear (fastest in ONNX Runtime); all: the patch embedding and both attention products as well
+    #[arg(long, value_enum, default_value = "linear")]
+    scope: ScopeName,
+    /// uniform: evenly spaced levels; codebook: levels placed freely on the 8-bit grid; auto: codebooks where they pay
+    #[arg(long, value_enum, default_value = "auto")]
+    codes: CodesName,
+    /// Another width for the patch embedding and the head
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=8))]
+    edge_bits: Option<u32>,
+    /// The runtime that the model is written for; `vitq targets` lists them
+    #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
+    target: Target,
+    /// How long to search for better numbers
+    #[arg(long, value_enum, default_value = "balanced")]
+    effort: EffortName,
+    /// Sites that stay float, by node name or path as `vitq inspect` prints them; may be given more than once
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    keep_float: Vec<String>,
+    /// Quantise even the sites that spoil the network
+    #[arg(long)]
+    no_guard: bool,
+    /// Seed of whatever is drawn at random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Only errors: no bar, no summary
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub threads: threads::Args,
+    #[command(flatten)]
+    pub preprocessing: preprocessing::Args,
+}
+
+impl Args {
+    /// The samples to calibrate on.
+    pub fn source(&self) -> Source {
+        Source { path: self.calib.clone(), classes: None, contract: self.preprocessing.contract() }
+    }
+
+    /// The quantiser that they describe.
+    pub fn quantizer(&self) -> Quantizer {
+        let settings = Settings {
+            weight_bits: self.bits.weights,
+            activation_bits: self.bits.activations,
+            scope: self.scope.into(),
+            effort: self.effort.into(),
+            codes: self.codes.into(),
+            edge_bits: self.edge_bits,
+            keep_float: self.keep_float.clone(),
+            guard: !self.no_guard,
+            seed: self.seed,
+        };
+        Quantizer::new().settings(settings).samples(self.samples.get()).target(self.target)
+    }
+}
+
+/// `w4a8`
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Widths {
+    weights: u32,
+    activations: u32,
+}
+
+impl FromStr for Widths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let widths = text.strip_prefix(['w', 'W']).and_then(|rest| rest.split_once(['a', 'A']));
+        let width = |digits: &str| digits.parse().ok().filter(|bits| (2..=8).contains(bits));
+        let parsed = widths.and_then(|(weights, activations)| Some((width(weights)?, width(activations)?)));
+        let (weights, activations) =
+            parsed.ok_or("give the widths of weights and activations, 2 to 8 bits each, as in w8a8 or w4a8")?;
+        Ok(Self { weights, activations })
+    }
+}
+
+/// Command-line names of a library type.
+macro_rules! names {
+    ($name:ident for $library:ident { $($variant:ident),* }) => {
+        #[derive(Clone, Copy, ValueEnum)]
+        enum $name { $($variant),* }
+
+        impl From<$name> for $library {
+            fn from(name: $name) -> Self {
+                match name { $($name::$variant => Self::$variant),* }
+            }
+        }
+    };
+}
+
+names!(ScopeName for Scope { Linear, All });
+names!(CodesName for Codes { Uniform, Codebook, Auto });
+names!(EffortName for Effort { Fast, Balanced, Best });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_read_and_bounded() {
+        assert_eq!("w4a8".parse(), Ok(Widths { weights: 4, activations: 8 }));
+        for wrong in ["", "w8", "8a8", "w1a8", "w8a9", "w8a", "w-4a8", "w8a8x"] {
+            assert!(wrong.parse::<Widths>().is_err(), "{wrong}");
+        }
+    }
+}

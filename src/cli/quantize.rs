@@ -1,0 +1,66 @@
+//! `vitq quantize`
+
+use std::path::{Path, PathBuf};
+
+use vitq::{Job, Source, output};
+
+use super::progress::Bar;
+use super::{Verdict, calibration, print};
+
+/// Quantise a float model: calibrate on images, write the quantised ONNX, verify it
+///
+///   vitq quantize vit.onnx --calib images/calib -o vit.int8.onnx
+///   vitq quantize vit.onnx --calib images/calib --eval images/test --classes classes.txt \
+///       --preprocess inception -o vit.int8.onnx --report vit.json
+///   vitq quantize vit.onnx --calib inputs.npz -o vit.w4.onnx --bits w4a8
+///
+/// Without --eval the model is verified on samples of --calib that calibration left over, if there are any.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The float model
+    model: PathBuf,
+    /// Where the quantised model goes
+    #[arg(long, short, value_name = "OUT")]
+    out: PathBuf,
+    /// Samples to verify on, all of them; sub-folders are labels
+    #[arg(long, value_name = "PATH")]
+    eval: Option<PathBuf>,
+    /// Line i (from 0) names the folder of --eval whose images are output i of the model
+    #[arg(long, value_name = "FILE", requires = "eval")]
+    classes: Option<PathBuf>,
+    /// Write all figures as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    calibration: calibration::Args,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let calibration = &args.calibration;
+    calibration.threads.apply()?;
+    if let Some(report) = &args.report {
+        output::check(report, &[&args.model, &args.out])?;
+    }
+    let evaluation = args.eval.as_deref().map(|path| evaluation(args, path));
+    let job = Job {
+        model: &args.model,
+        calibration: &calibration.source(),
+        evaluation: evaluation.as_ref(),
+        out: &args.out,
+    };
+    let report = calibration.quantizer().quantize(&job, &Bar::new(calibration.quiet))?;
+    if let Some(path) = &args.report {
+        report.write(path)?;
+    }
+    if !calibration.quiet {
+        print::text(&report.to_string())?;
+    }
+    Ok(Verdict::Met)
+}
+
+fn evaluation(args: &Args, path: &Path) -> Source {
+    let contract = args.calibration.preprocessing.contract();
+    Source { path: path.into(), classes: args.classes.clone(), contract }
+}

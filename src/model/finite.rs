@@ -1,0 +1,53 @@
+//! Weights that are no numbers are found before anything is computed with them.
+
+use std::path::Path;
+
+use vitq_onnx::Tensor;
+use vitq_passes::ir::{Graph, NodeId, Op, Outlet};
+
+use crate::error::Error;
+
+/// A constant that cannot be computed with.
+pub struct NotFinite {
+    constant: String,
+    index: usize,
+    value: f32,
+}
+
+impl NotFinite {
+    /// The error of the model at `path`.
+    pub fn into_error(self, path: &Path) -> Error {
+        Error::NotFinite { path: path.into(), constant: self.constant, index: self.index, value: self.value }
+    }
+}
+
+/// Finds the first NaN or infinity in the graph's constants.
+///
+/// Minus infinity is let through where it masks: in a constant of two or more axes that only `Add` and `Where` read.
+pub fn check(graph: &Graph) -> Result<(), NotFinite> {
+    for node in graph.nodes() {
+        let value = Outlet { node, slot: 0 };
+        let Some(tensor) = constant(graph, value) else { continue };
+        if !tensor.dtype.is_float() {
+            continue;
+        }
+        let Ok(elements) = tensor.to_f32() else { continue };
+        let mask = tensor.dims.len() >= 2 && is_mask(graph, value);
+        let wrong = |v: &f32| !v.is_finite() && !(mask && *v == f32::NEG_INFINITY);
+        if let Some(index) = elements.iter().position(wrong) {
+            let constant = graph.name(value).to_owned();
+            return Err(NotFinite { constant, index, value: elements[index] });
+        }
+    }
+    Ok(())
+}
+
+/// An initialiser, or the tensor of a `Constant` node.
+fn constant(graph: &Graph, value: Outlet) -> Option<Tensor> {
+    graph.tensor(value).or_else(|| graph.op(value.node).filter(|op| op.is("Constant"))?.tensor("value"))
+}
+
+fn is_mask(graph: &Graph, value: Outlet) -> bool {
+    let reads = |node: NodeId| graph.op(node).map(Op::op_type);
+    graph.readers(value).iter().all(|reader| matches!(reads(reader.node), Some("Add" | "Where")))
+}

@@ -1,0 +1,73 @@
+//! The float model as the rest of the crate sees it: read, found sound, simplified and recognised.
+
+mod fingerprint;
+mod finite;
+mod inputs;
+
+use std::path::{Path, PathBuf};
+
+use vitq_onnx::Model;
+use vitq_passes::ir::Graph;
+use vitq_passes::simplify::simplify;
+use vitq_passes::structure::{SiteKind, Structure, recognise};
+
+use crate::error::Error;
+use crate::input::ModelInput;
+pub use fingerprint::fingerprint;
+
+/// A float model with what was recognised in it.
+pub struct FloatModel {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The file as it is, external data inside.
+    pub message: Model,
+    /// The simplified graph, which plans and quantised models are made from.
+    pub graph: Graph,
+    /// Sites, norms and blocks of [`FloatModel::graph`].
+    pub structure: Structure,
+    /// The graph's inputs.
+    pub inputs: Vec<ModelInput>,
+    /// Identifies the file's contents in a plan.
+    pub fingerprint: String,
+}
+
+impl FloatModel {
+    /// Load → simplify → recognise.
+    ///
+    /// # Errors
+    /// The file is missing or broken, holds weights that are no numbers, or has inputs that cannot be fed.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let message = vitq_onnx::load(path)?.model;
+        let graph_error = |source| Error::Graph { path: path.into(), source };
+        let mut graph = Graph::import(&message).map_err(graph_error)?;
+        finite::check(&graph).map_err(|found| found.into_error(path))?;
+        let inputs = inputs::read(&graph).map_err(|reason| Error::Inputs { path: path.into(), reason })?;
+        let fingerprint = fingerprint(&message);
+        simplify(&mut graph);
+        let structure = recognise(&graph);
+        Ok(Self { path: path.into(), message, graph, structure, inputs, fingerprint })
+    }
+
+    /// The batch size that the file fixes, or 1 where it is symbolic.
+    pub fn batch(&self) -> usize {
+        self.inputs.iter().find_map(|input| input.dims.first().copied().flatten()).unwrap_or(1)
+    }
+
+    /// How many Linears there are, the head among them.
+    pub fn linears(&self) -> usize {
+        self.structure.sites.iter().filter(|site| site.kind == SiteKind::Linear).count()
+    }
+
+    /// Fails where there is nothing to quantise, and says what stood in the way.
+    ///
+    /// # Errors
+    /// [`Error::NoSites`].
+    pub fn require_sites(&self) -> Result<(), Error> {
+        if !self.structure.sites.is_empty() {
+            return Ok(());
+        }
+        let declined = self.structure.declined.iter();
+        let declined = declined.map(|it| format!("{} ({}): {}", it.node, it.op_type, it.reason)).collect();
+        Err(Error::NoSites { path: self.path.clone(), declined })
+    }
+}

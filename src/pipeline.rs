@@ -1,0 +1,219 @@
+//! The road from a float model and a few images to a verified quantised model. Read [`Quantizer::quantize`] first.
+
+use std::path::Path;
+use std::time::Instant;
+
+use vitq_onnx::{Model, SaveOptions};
+use vitq_passes::check::check;
+use vitq_passes::plan::Plan;
+use vitq_passes::quantise::apply;
+use vitq_passes::target::{ONNX_RUNTIME, Target};
+
+use crate::batches::Batches;
+use crate::calibrate::{self, Codes, Effort, Feeds, Outcome, Progress, Scope, Settings};
+use crate::contract::Source;
+use crate::error::Error;
+use crate::input::Dataset;
+use crate::model::FloatModel;
+use crate::output;
+use crate::report::{FileReport, Report, SitesReport};
+use crate::run::Runtime;
+use crate::verify::{Candidate, Verification, verify};
+
+/// Samples that calibration takes unless told otherwise, as in the RepQ-ViT paper.
+pub const CALIBRATION_SAMPLES: usize = 32;
+
+/// Quantises vision transformers.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use vitq::{Job, NoProgress, Quantizer, Source};
+///
+/// let images = Source { path: "images/calib".into(), ..Source::default() };
+/// let job = Job { model: Path::new("vit.onnx"), calibration: &images, evaluation: None, out: Path::new("vit.int8.onnx") };
+/// let report = Quantizer::new().bits(8, 8).quantize(&job, &NoProgress)?;
+/// println!("{report}");
+/// # Ok::<(), vitq::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Quantizer {
+    settings: Settings,
+    samples: usize,
+    target: Target,
+}
+
+/// Files of one quantisation.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The float model.
+    pub model: &'a Path,
+    /// Samples to calibrate on: the first ones.
+    pub calibration: &'a Source,
+    /// Samples to verify on, all of them; without them those of `calibration` that were not calibrated on, at most as
+    /// many as were.
+    pub evaluation: Option<&'a Source>,
+    /// Where the quantised model goes.
+    pub out: &'a Path,
+}
+
+/// Tells nobody how far the work is.
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn stage(&self, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+}
+
+impl Default for Quantizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Quantizer {
+    /// W8A8, Linears only, 32 samples, guarded, for ONNX Runtime.
+    pub fn new() -> Self {
+        let settings = Settings {
+            weight_bits: 8,
+            activation_bits: 8,
+            scope: Scope::Linear,
+            effort: Effort::Balanced,
+            codes: Codes::Auto,
+            edge_bits: None,
+            keep_float: Vec::new(),
+            guard: true,
+            seed: 0,
+        };
+        Self { settings, samples: CALIBRATION_SAMPLES, target: ONNX_RUNTIME }
+    }
+
+    /// Width of weights and of activations, 2 to 8 bits each.
+    pub fn bits(mut self, weights: u32, activations: u32) -> Self {
+        (self.settings.weight_bits, self.settings.activation_bits) = (weights, activations);
+        self
+    }
+
+    /// All other settings of the numbers.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// How many samples are calibrated on, where there are as many.
+    pub fn samples(mut self, samples: usize) -> Self {
+        self.samples = samples;
+        self
+    }
+
+    /// The runtime that the model is written for.
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// The whole road.
+    ///
+    /// # Errors
+    /// Anything about the files that stands against it; `job.out` is as it was before, unless only verification failed.
+    pub fn quantize(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<Report, Error> {
+        let clock = Instant::now();
+        output::check(job.out, &[job.model])?;
+        let model = FloatModel::open(job.model)?; // load → simplify → recognise
+        let calibration = job.calibration.open(&model)?;
+        let evaluation = job.evaluation.map(|source| source.open(&model)).transpose()?;
+        let outcome = self.plan(&model, &calibration, progress)?; // observe, search, solve
+        let quantised = self.apply(&model, &outcome.plan)?; // fold, quantise, lower, check
+        vitq_onnx::save(&quantised, job.out, &SaveOptions::default())?;
+        let seconds = clock.elapsed().as_secs_f64();
+        let verification = self.verify(&model, (job.out, &quantised), &calibration, evaluation.as_ref(), progress)?;
+        Ok(Report {
+            version: crate::report::VERSION,
+            vitq: env!("CARGO_PKG_VERSION"),
+            model: FileReport::of(job.model)?,
+            output: FileReport::of(job.out)?,
+            target: self.target.name,
+            settings: outcome.plan.settings.clone(),
+            calibration: calibration.first(self.samples).describe(),
+            seconds,
+            sites: SitesReport::new(&model, &outcome),
+            verification,
+        })
+    }
+
+    /// Calibration alone: the numbers, and what was seen on the way to them.
+    ///
+    /// # Errors
+    /// There is nothing to quantise, a name to keep float is no site's, or a sample or the model does not work.
+    pub fn plan(&self, model: &FloatModel, calibration: &Dataset, progress: &dyn Progress) -> Result<Outcome, Error> {
+        model.require_sites()?;
+        self.require_known_names(model)?;
+        let feeds = Batches::new(calibration, 0..self.samples, model.batch());
+        tracing::info!(feeds = feeds.len(), sites = model.structure.sites.len(), "calibrating");
+        let mut outcome = calibrate::calibrate(&model.graph, &model.structure, &feeds, &self.settings, progress)?;
+        outcome.plan.model = model.fingerprint.clone();
+        outcome.plan.settings = self.described(feeds.samples());
+        Ok(outcome)
+    }
+
+    /// Emission alone: the model that a plan stands for.
+    ///
+    /// # Errors
+    /// The plan does not fit the model.
+    pub fn apply(&self, model: &FloatModel, plan: &Plan) -> Result<Model, Error> {
+        let mut graph = model.graph.clone();
+        let report = apply(&mut graph, &model.structure, plan, &self.target)
+            .map_err(|source| Error::Apply { path: model.path.clone(), source })?;
+        tracing::info!(quantisers = report.quantisers, opset = report.opset, "applied");
+        check(&graph).map_err(|faults| Error::Unsound { path: model.path.clone(), faults })?;
+        Ok(graph.export())
+    }
+
+    /// On the samples to evaluate on, else on what calibration left over; `None` where it left nothing.
+    fn verify(
+        &self,
+        model: &FloatModel,
+        (path, message): (&Path, &Model),
+        calibration: &Dataset,
+        evaluation: Option<&Dataset>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Verification>, Error> {
+        let data = match evaluation {
+            Some(dataset) => Batches::new(dataset, 0..dataset.len(), model.batch()),
+            None => Batches::new(calibration, self.samples..self.samples.saturating_mul(2), model.batch()),
+        };
+        if data.samples() == 0 {
+            return Ok(None);
+        }
+        verify(model, Candidate { path, message }, &data, Runtime::Tract, progress).map(Some)
+    }
+
+    fn require_known_names(&self, model: &FloatModel) -> Result<(), Error> {
+        let sites = &model.structure.sites;
+        for name in &self.settings.keep_float {
+            if !sites.iter().any(|site| site.name == *name || site.path == *name) {
+                let similar = sites.iter().find(|site| site.path.contains(name.as_str()) || name.contains(&site.path));
+                return Err(Error::UnknownSite { name: name.clone(), similar: similar.map(|site| site.path.clone()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings in words, for the plan and the emitted model's metadata.
+    fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
+        let s = &self.settings;
+        let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        let entries = [
+            ("bits", format!("w{}a{}", s.weight_bits, s.activation_bits)),
+            ("scope", word(&s.scope)),
+            ("codes", word(&s.codes)),
+            ("effort", word(&s.effort)),
+            ("edge_bits", s.edge_bits.map_or_else(|| "as bits".into(), |bits| bits.to_string())),
+            ("keep_float", s.keep_float.join(", ")),
+            ("guard", s.guard.to_string()),
+            ("seed", s.seed.to_string()),
+            ("samples", samples.to_string()),
+            ("target", self.target.name.to_owned()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}

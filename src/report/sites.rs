@@ -1,0 +1,71 @@
+//! What became of the sites.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use vitq_passes::plan::Decision;
+use vitq_passes::structure::{Declined, SiteKind};
+
+use crate::calibrate::{Outcome, SiteReport};
+use crate::model::FloatModel;
+
+/// Sites counted and one by one.
+#[derive(Clone, Debug, Serialize)]
+pub struct SitesReport {
+    /// Counts.
+    pub summary: Summary,
+    /// Every site in the graph's order.
+    pub sites: Vec<SiteReport>,
+    /// Candidates that are no sites, each with the reason.
+    pub declined: Vec<Declined>,
+}
+
+/// Sites counted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Linears in the model, the head among them.
+    pub linears: usize,
+    /// How many of them stayed float.
+    pub left_float: usize,
+    /// Sites by what was emitted for them.
+    pub forms: BTreeMap<String, usize>,
+    /// The sites in scope that stayed float.
+    pub float_sites: Vec<LeftFloat>,
+    /// LayerNormalizations that a fold changed.
+    pub folded_norms: usize,
+}
+
+/// A site that stayed float.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftFloat {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl SitesReport {
+    /// What calibration decided for a model.
+    pub fn new(model: &FloatModel, outcome: &Outcome) -> Self {
+        let mut summary = Summary {
+            linears: model.linears(),
+            left_float: 0,
+            forms: BTreeMap::new(),
+            float_sites: Vec::new(),
+            folded_norms: outcome.plan.norms.len(),
+        };
+        for report in &outcome.sites {
+            *summary.forms.entry(report.form.clone()).or_default() += 1;
+        }
+        for site in &model.structure.sites {
+            let reason = match outcome.plan.site(&site.name).map(|it| &it.decision) {
+                None => "the plan does not name it",
+                Some(Decision::Float { reason, .. }) => reason,
+                Some(_) => continue,
+            };
+            summary.left_float += usize::from(site.kind == SiteKind::Linear);
+            summary.float_sites.push(LeftFloat { path: site.path.clone(), reason: reason.into() });
+        }
+        Self { summary, sites: outcome.sites.clone(), declined: model.structure.declined.clone() }
+    }
+}

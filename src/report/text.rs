@@ -1,0 +1,122 @@
+//! The report on a terminal.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{LeftFloat, Report, SitesReport};
+use crate::verify::{Classifier, Score, Verification};
+
+/// Layers that are named as the least exact ones.
+const WORST_LAYERS: usize = 3;
+
+/// Sites that are named for a reason they share.
+const SHOWN_PATHS: usize = 4;
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.model.bytes, self.output.bytes);
+        writeln!(f, "{}: {} → {} ({:.1} times smaller), for {}", self.output.path.display(), Bytes(before), Bytes(after), before as f64 / after as f64, self.target)?;
+        write!(f, "{}", self.sites)?;
+        writeln!(f, "calibrated on {}", self.calibration)?;
+        writeln!(f, "{:.1} s", self.seconds)?;
+        match &self.verification {
+            Some(verification) => write!(f, "{verification}"),
+            None => writeln!(f, "not verified: --calib holds no further samples; give --eval PATH, or run `vitq verify`"),
+        }
+    }
+}
+
+impl Display for SitesReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let summary = &self.summary;
+        let quantised = summary.linears - summary.left_float;
+        writeln!(f, "{quantised} of {} Linears quantised, {} LayerNormalizations folded", summary.linears, summary.folded_norms)?;
+        for (form, count) in &summary.forms {
+            writeln!(f, "  {count:>4} × {form}")?;
+        }
+        self.write_float_sites(f)?;
+        let noted: Vec<_> = self.sites.iter().filter_map(|site| Some((&site.path, site.note.as_ref()?))).collect();
+        if !noted.is_empty() {
+            writeln!(f, "guard:")?;
+        }
+        noted.iter().try_for_each(|(path, note)| writeln!(f, "  {path}: {note}"))
+    }
+}
+
+impl SitesReport {
+    /// Reasons, each with the sites that share it.
+    fn write_float_sites(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for LeftFloat { path, reason } in &self.summary.float_sites {
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, paths)) => paths.push(path),
+                None => reasons.push((reason, vec![path])),
+            }
+        }
+        for (reason, paths) in reasons {
+            let shown = paths.len().min(SHOWN_PATHS);
+            let more = match paths.len() - shown {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            writeln!(f, "float: {}{more}: {reason}", paths[..shown].join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Verification {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "verified in {} on {} ({:.1} s)", self.runtime, self.data, self.seconds)?;
+        for output in &self.outputs {
+            writeln!(f, "  {}: {}", output.name, Figures(output))?;
+        }
+        if let Some(classifier) = &self.classifier {
+            writeln!(f, "  {classifier}")?;
+        }
+        let mut worst: Vec<&Score> = self.layers.iter().filter(|layer| layer.sqnr_db.is_some()).collect();
+        worst.sort_by(|a, b| a.sqnr_db.unwrap_or(f64::INFINITY).total_cmp(&b.sqnr_db.unwrap_or(f64::INFINITY)));
+        let worst: Vec<String> = worst.iter().take(WORST_LAYERS).map(|it| format!("{} {}", it.name, Figures(it))).collect();
+        if !worst.is_empty() {
+            writeln!(f, "  least exact layers: {}", worst.join("; "))?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
+    }
+}
+
+impl Display for Classifier {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "top-1 agreement {:.2} %", self.agreement)?;
+        match (self.float, self.quantised) {
+            (Some(float), Some(after)) => write!(
+                f,
+                "; top-1 {:.2} → {:.2} %, top-5 {:.2} → {:.2} %",
+                float.top1, after.top1, float.top5, after.top5
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Figures<'a>(&'a Score);
+
+impl Display for Figures<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.sqnr_db {
+            Some(db) => write!(f, "SQNR {db:.1} dB")?,
+            None => write!(f, "no difference")?,
+        }
+        self.0.cosine.map_or(Ok(()), |cosine| write!(f, ", cosine {cosine:.5}"))
+    }
+}
+
+struct Bytes(u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0..10_000 => write!(f, "{} bytes", self.0),
+            10_000..10_000_000 => write!(f, "{:.0} kB", self.0 as f64 / 1e3),
+            _ => write!(f, "{:.1} MB", self.0 as f64 / 1e6),
+        }
+    }
+}

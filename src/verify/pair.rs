@@ -1,0 +1,189 @@
+//! The two models side by side.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::Path;
+
+use prost::Message;
+use vitq_onnx::Model;
+
+use super::{Candidate, Energy, Tally, Votes};
+use crate::batches::Batch;
+use crate::error::Error;
+use crate::input::Array;
+use crate::model::FloatModel;
+use crate::run::{self, Executor, RunOptions, Runtime};
+
+/// A value that both models have by name.
+pub struct Layer {
+    /// Path of the site.
+    pub path: String,
+    /// Name of the value.
+    value: String,
+}
+
+/// Both models, ready to run.
+pub struct Pair<'a> {
+    /// Names of the graph outputs that are compared.
+    pub outputs: Vec<String>,
+    /// Results of sites that are compared.
+    pub layers: Vec<Layer>,
+    float: Loaded<'a>,
+    quantised: Loaded<'a>,
+}
+
+struct Loaded<'a> {
+    path: &'a Path,
+    executor: Box<dyn Executor>,
+    /// Where the compared values stand among the executor's outputs.
+    places: Vec<usize>,
+}
+
+impl<'a> Pair<'a> {
+    /// Loads both for inputs shaped like those of `first`.
+    pub fn load(
+        float: &'a FloatModel,
+        quantised: Candidate<'a>,
+        first: &Batch,
+        runtime: Runtime,
+    ) -> Result<Self, Error> {
+        let original = Candidate { path: &float.path, message: &float.message };
+        let outputs = shared_outputs(original, quantised)?;
+        let layers = shared_layers(float, quantised.message);
+        let values: Vec<String> = outputs.iter().cloned().chain(layers.iter().map(|it| it.value.clone())).collect();
+        let load = |candidate| Loaded::load(candidate, first, &values, runtime);
+        let (float, quantised) = (load(original)?, load(quantised)?);
+        Ok(Self { outputs, layers, float, quantised })
+    }
+
+    /// Runs both on a batch.
+    ///
+    /// # Errors
+    /// A model fails, the two give other shapes, or an output is not finite.
+    pub fn compare(&self, batch: &Batch) -> Result<Tally, Error> {
+        let (float, quantised) = (self.float.run(batch)?, self.quantised.run(batch)?);
+        let mut tally = Tally::default();
+        for (place, (x, y)) in float.iter().zip(&quantised).enumerate() {
+            if x.dims() != y.dims() {
+                return Err(self.other_shape(place, x, y));
+            }
+            let (values, approximations) = (rows(x, batch), rows(y, batch));
+            if place < self.outputs.len() {
+                require_finite(self.float.path, &self.outputs[place], &values, batch)?;
+                require_finite(self.quantised.path, &self.outputs[place], &approximations, batch)?;
+            }
+            if place == 0 && is_classifier(x, batch) {
+                vote(&values, &approximations, batch, &mut tally.votes);
+            }
+            tally.sums.push(Energy::of(&values, &approximations));
+        }
+        Ok(tally)
+    }
+
+    fn other_shape(&self, place: usize, x: &Array, y: &Array) -> Error {
+        let name = self.outputs.get(place).or_else(|| Some(&self.layers.get(place - self.outputs.len())?.value));
+        let name = name.map_or("", String::as_str);
+        Error::NotComparable {
+            float: self.float.path.into(),
+            quantised: self.quantised.path.into(),
+            reason: format!("`{name}` has the shapes {:?} and {:?}", x.dims(), y.dims()),
+        }
+    }
+}
+
+impl<'a> Loaded<'a> {
+    fn load(model: Candidate<'a>, first: &Batch, values: &[String], runtime: Runtime) -> Result<Self, Error> {
+        let dims: Vec<_> = first.tensors.iter().map(|(name, array)| (name.clone(), array.dims().to_vec())).collect();
+        let outputs: HashSet<&str> = output_names(model.message).collect();
+        let taps: Vec<String> = values.iter().filter(|it| !outputs.contains(it.as_str())).cloned().collect();
+        let executor = run::load(runtime, &model.message.encode_to_vec(), &dims, &taps, &RunOptions::default());
+        let executor = executor.map_err(|source| Error::Run { path: model.path.into(), source })?;
+        let place = |value: &String| executor.outputs().iter().position(|it| it == value);
+        let places = values.iter().filter_map(place).collect();
+        Ok(Self { path: model.path, executor, places })
+    }
+
+    fn run(&self, batch: &Batch) -> Result<Vec<Array>, Error> {
+        let values = self.executor.run(&batch.tensors);
+        let values = values.map_err(|source| Error::Run { path: self.path.into(), source })?;
+        Ok(self.places.iter().map(|&place| values[place].clone()).collect())
+    }
+}
+
+/// Whether each sample has one row of class scores.
+fn is_classifier(output: &Array, batch: &Batch) -> bool {
+    matches!((output, output.dims()), (Array::F32(_), [size, classes]) if *size == batch.size() && *classes > 1)
+}
+
+fn vote(float: &[f32], quantised: &[f32], batch: &Batch, votes: &mut Votes) {
+    let classes = float.len() / batch.samples.len();
+    let rows = float.chunks_exact(classes).zip(quantised.chunks_exact(classes));
+    rows.zip(&batch.samples).for_each(|((x, y), (_, label))| votes.count(x, y, *label));
+}
+
+fn require_finite(model: &Path, output: &str, values: &[f32], batch: &Batch) -> Result<(), Error> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let sample = &batch.samples[(at * batch.samples.len() / values.len()).min(batch.samples.len() - 1)].0;
+            Err(Error::OutputNotFinite { path: model.into(), output: output.into(), sample: sample.clone() })
+        }
+    }
+}
+
+/// The graph outputs of the float model, all of which the quantised one must have.
+fn shared_outputs(float: Candidate<'_>, quantised: Candidate<'_>) -> Result<Vec<String>, Error> {
+    let there: HashSet<&str> = output_names(quantised.message).collect();
+    let outputs: Vec<String> = output_names(float.message).map(str::to_owned).collect();
+    match outputs.iter().find(|it| !there.contains(it.as_str())) {
+        None => Ok(outputs),
+        Some(missing) => Err(Error::NotComparable {
+            float: float.path.into(),
+            quantised: quantised.path.into(),
+            reason: format!("the second has no output `{missing}`; is it made from the first?"),
+        }),
+    }
+}
+
+/// The sites whose results both files know by name.
+fn shared_layers(float: &FloatModel, quantised: &Model) -> Vec<Layer> {
+    let (here, there) = (node_outputs(&float.message), node_outputs(quantised));
+    let sites = float.structure.sites.iter();
+    sites
+        .map(|site| Layer { path: site.path.clone(), value: float.graph.name(site.output).to_owned() })
+        .filter(|layer| here.contains(layer.value.as_str()) && there.contains(layer.value.as_str()))
+        .collect()
+}
+
+fn output_names(model: &Model) -> impl Iterator<Item = &str> {
+    model.graph.iter().flat_map(|graph| graph.output.iter().map(|output| output.name()))
+}
+
+fn node_outputs(model: &Model) -> HashSet<&str> {
+    let nodes = model.graph.iter().flat_map(|graph| graph.node.iter());
+    nodes.flat_map(|node| node.output.iter().map(String::as_str)).collect()
+}
+
+/// The elements of an output without the rows that only fill the batch up.
+fn rows<'v>(value: &'v Array, batch: &Batch) -> Cow<'v, [f32]> {
+    let mut all = elements(value);
+    let size = batch.size();
+    if size > batch.samples.len() && value.dims().first() == Some(&size) {
+        all.to_mut().truncate(value.dims().iter().product::<usize>() / size * batch.samples.len());
+    }
+    all
+}
+
+/// All elements in row-major order, as `f32`.
+fn elements(value: &Array) -> Cow<'_, [f32]> {
+    match value {
+        Array::F32(array) => match array.as_slice() {
+            Some(slice) => Cow::Borrowed(slice),
+            None => array.iter().copied().collect(),
+        },
+        Array::I64(array) => array.iter().map(|&v| v as f32).collect(),
+        Array::I32(array) => array.iter().map(|&v| v as f32).collect(),
+        Array::U8(array) => array.iter().map(|&v| f32::from(v)).collect(),
+        Array::Bool(array) => array.iter().map(|&v| f32::from(u8::from(v))).collect(),
+    }
+}

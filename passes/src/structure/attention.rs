@@ -39,10 +39,18 @@ pub(super) fn around_softmax(view: &View, softmax: NodeId) -> Result<Attention, 
     };
     let scores = scores(view, input).ok_or_else(|| no_scores(view, weights))?;
     let axis = op.int("axis").unwrap_or(-1);
-    if view.is_last_axis(weights, axis) != Some(true) {
-        return Err(format!(
-            "it runs over axis {axis}, an attention's over the last"
-        ));
+    match view.is_last_axis(weights, axis) {
+        Some(true) => {}
+        Some(false) => {
+            return Err(format!(
+                "it runs over axis {axis}, an attention's over the last"
+            ));
+        }
+        None => {
+            return Err(format!(
+                "it runs over axis {axis} of a value of unknown rank"
+            ));
+        }
     }
     let readers = view.ahead(weights, |node, _| is(view, node, "MatMul"), same_values);
     let Some(&(product, slot)) = readers.first() else {
@@ -107,18 +115,25 @@ pub(super) fn sites(view: &View, attention: &Attention) -> Vec<Site> {
     ]
 }
 
-/// Number of heads: the width of all queries over the width of one (the last axis of the operand).
+/// Number of heads: the width of all queries over the width of one (the last axis of the operand), else what the
+/// operator says, else the second axis of `[batch, heads, tokens, head]`.
 pub(super) fn heads(view: &View, attention: &Attention, width: Option<usize>) -> Option<usize> {
-    if let Some([_, _, _]) = attention.products {
-        let head = view.last_dim(attention.query).filter(|&h| h > 0)?;
-        return width.filter(|w| w % head == 0).map(|w| w / head);
+    let dims = view.dims(attention.query)?;
+    let operator = view.graph.op(attention.output.node)?;
+    let stated = operator
+        .int("q_num_heads")
+        .or_else(|| operator.int("num_heads"));
+    let head = dims
+        .last()
+        .copied()
+        .flatten()
+        .filter(|&h| h > 0 && attention.products.is_some());
+    match (width, head, stated) {
+        (Some(width), Some(head), _) if width % head == 0 => Some(width / head),
+        (_, _, Some(stated)) => usize::try_from(stated).ok(),
+        _ if dims.len() == 4 => dims[1],
+        _ => None,
     }
-    let op = view.graph.op(attention.output.node)?;
-    let stated = op.int("q_num_heads").or_else(|| op.int("num_heads"));
-    let four = |dims: Vec<Option<usize>>| if dims.len() == 4 { dims[1] } else { None };
-    stated
-        .and_then(|h| usize::try_from(h).ok())
-        .or_else(|| four(view.dims(attention.query)?))
 }
 
 /// The product of two activations that the Softmax's input is made of.

@@ -13,7 +13,7 @@ pub(super) enum Keep {
     No(&'static str),
 }
 
-const CHANGES: &str = "which computes with the channels";
+const CHANGES: &str = "which is neither a Linear nor a choice of tokens";
 const SELECTS: &str = "which selects or moves channels";
 const UNKNOWN: &str = "whose effect on the channels is unknown, as its shape is";
 
@@ -37,8 +37,7 @@ pub(super) fn kept(view: &View, node: NodeId, slot: usize) -> Keep {
         "Transpose" => op
             .ints("perm")
             .map(|p| p.last() != Some(&(p.len() as i64 - 1))),
-        "Flatten" => Some(false).filter(|_| view.rank(x) == Some(2) && op.int("axis") == Some(1)),
-        "Reshape" => same_last(view, x, node).map(|same| !same),
+        "Flatten" | "Reshape" => same_last(view, x, node).map(|same| !same),
         _ => return Keep::No(CHANGES),
     };
     match last {
@@ -67,7 +66,7 @@ fn slice(view: &View, node: NodeId, x: Outlet) -> Option<bool> {
     any_last(view, x, Some(axes))
 }
 
-/// Whether a Reshape keeps the last axis: its size is stated and the same.
+/// Whether a Reshape keeps the last axis: an element's channel is its flat index modulo the size of that axis.
 fn same_last(view: &View, x: Outlet, node: NodeId) -> Option<bool> {
     let stated = view
         .integers(node, "shape", 1)

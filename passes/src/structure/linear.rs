@@ -82,13 +82,13 @@ fn bias(view: &View, product: Outlet, outputs: usize) -> Option<(Outlet, Outlet)
     let bias = view.graph.input(reader.node, 1 - slot.min(1))?;
     let dims = view.graph.constant_dims(bias)?;
     let one_row = dims.iter().product::<usize>() == outputs && dims.last() == Some(&outputs);
-    one_row.then_some((
-        bias,
-        Outlet {
-            node: reader.node,
-            slot: 0,
-        },
-    ))
+    // A row of higher rank than the product would add axes to the sum.
+    let same_rank = dims.len() == 1 || view.rank(product).is_some_and(|r| r >= dims.len());
+    let sum = Outlet {
+        node: reader.node,
+        slot: 0,
+    };
+    (one_row && same_rank).then_some((bias, sum))
 }
 
 /// Only float32 weights are quantised.

@@ -24,11 +24,9 @@ pub(super) fn recognise(view: &View, node: NodeId, linears: &HashMap<NodeId, usi
             .or_else(|| match (&readers.others[..], readers.sites.len()) {
                 ([], 0) => Some("no Linear reads it".to_owned()),
                 ([], _) => None,
-                ([other], _) => Some(format!(
-                    "its scale cannot be folded: it is also read by {other}"
-                )),
+                ([other], _) => Some(format!("its scale cannot be folded: it is read by {other}")),
                 ([other, rest @ ..], _) => Some(format!(
-                    "its scale cannot be folded: it is also read by {other} and {} more",
+                    "its scale cannot be folded: it is read by {other}; and by {} more",
                     rest.len()
                 )),
             });

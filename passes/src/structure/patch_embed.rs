@@ -24,6 +24,10 @@ pub(super) fn recognise(view: &View, node: NodeId) -> Result<Site, String> {
     let [outputs, inputs @ ..] = dims.as_slice() else {
         return Err("the kernel is a single number".into());
     };
+    let bias = graph.input(node, 2);
+    if bias.is_some_and(|b| !view.is_constant(b)) {
+        return Err("its bias is not constant".into());
+    }
     require_float(view, w)?;
     patches(op, &dims)?;
     if !reads_input(view, x) {
@@ -43,7 +47,7 @@ pub(super) fn recognise(view: &View, node: NodeId) -> Result<Site, String> {
         second: None,
         parameters: Some(Parameters {
             weight: w,
-            bias: graph.input(node, 2).filter(|&b| view.is_constant(b)),
+            bias,
             inputs: inputs.iter().product(),
             outputs: *outputs,
         }),

@@ -92,10 +92,6 @@ fn least_scale(bias: f32, input_scale: f32, limit: f64) -> f64 {
     step / f64::from(input_scale)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the value is within the limit of `largest_code`"
-)]
 fn code(bias: f32, scale: f32) -> i32 {
     (f64::from(bias) / f64::from(scale)).round_ties_even() as i32
 }

@@ -17,7 +17,7 @@ use crate::transform::{TransformError, check_lengths, set_bias, weight_dims};
 
 use super::operand::{Operands, PreScale};
 use super::report::{Form, SiteReport};
-use super::{bias, low_rank, weight};
+use super::{bias, low_rank, uniform, weight};
 
 pub(super) fn emit(
     operands: &mut Operands<'_>,
@@ -54,14 +54,16 @@ pub(super) fn emit(
 
 /// Step of the quantised input, which the bias shares.
 fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformError> {
-    match activation {
-        Activation::Uniform { scale, .. } => Ok(*scale),
-        Activation::Codebook { level_scale, .. } => Ok(*level_scale),
-        Activation::LogSqrt2 { .. } => Err(TransformError::new(
-            &site.name,
-            "log√2 codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser",
-        )),
-    }
+    let step = match activation {
+        Activation::Uniform { scale, .. } => *scale,
+        Activation::Codebook { level_scale, .. } => *level_scale,
+        Activation::LogSqrt2 { .. } => {
+            let problem = "log√2 codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser";
+            return Err(TransformError::new(&site.name, problem));
+        }
+    };
+    uniform::check_scale(&format!("{}/input", site.name), step)?;
+    Ok(step)
 }
 
 /// The multiplier in the shape of the input's channels: the last axis of a Linear's input, axis 1 of an image.

@@ -57,18 +57,22 @@ pub(super) fn step(
     scale: f32,
     zero_point: u8,
 ) -> Result<(Outlet, Outlet), TransformError> {
-    if !(scale.is_normal() && scale > 0.0) {
-        return Err(TransformError::new(
-            name,
-            format!("the scale is {scale}: it must be positive and finite"),
-        ));
-    }
+    check_scale(name, scale)?;
     let scale = graph.add_initializer(&format!("{name}/scale"), &Tensor::from_f32(&[], &[scale]));
     let zero = graph.add_initializer(
         &format!("{name}/zero_point"),
         &Tensor::from_u8(&[], &[zero_point]),
     );
     Ok((scale, zero))
+}
+
+/// Refuses a scale that no quantiser can have.
+pub(super) fn check_scale(name: &str, scale: f32) -> Result<(), TransformError> {
+    if scale.is_normal() && scale > 0.0 {
+        return Ok(());
+    }
+    let problem = format!("the scale is {scale}: it must be positive and finite");
+    Err(TransformError::new(name, problem))
 }
 
 /// `Min(codes, top)`

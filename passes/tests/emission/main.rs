@@ -5,6 +5,5 @@ mod attention;
 mod folds;
 mod forms;
 mod linear;
-mod networks;
 mod refusals;
 mod support;

@@ -146,10 +146,19 @@ impl Folder {
 
     /// Lets `tests/emission/judge.py` (NumPy, the ONNX checker, ONNX Runtime) check the case, and fails with what it says.
     pub fn judge(&self, check: &str, arguments: &[&str]) {
+        let said = self.ask(check, arguments);
+        assert!(
+            said.trim_end().ends_with("judged"),
+            "{check}: the judge said nothing: {said}"
+        );
+    }
+
+    /// What the judge answers.
+    pub fn ask(&self, question: &str, arguments: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emission/judge.py");
         let run = Command::new(python())
             .arg(script)
-            .arg(check)
+            .arg(question)
             .arg(self.0.path())
             .args(arguments)
             .output();
@@ -159,13 +168,13 @@ impl Folder {
                 python().display()
             )
         });
-        let said = String::from_utf8_lossy(&run.stdout);
-        let complained = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success(), "{check}: {said}{complained}");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
         assert!(
-            said.trim_end().ends_with("judged"),
-            "{check}: the judge said nothing: {said}"
+            run.status.success(),
+            "{question}: {said}{}",
+            String::from_utf8_lossy(&run.stderr)
         );
+        said
     }
 }
 

@@ -114,7 +114,7 @@ impl Quantizer {
     /// The whole road.
     ///
     /// # Errors
-    /// Anything about the files that stands against it; `job.out` is as it was before, unless only verification failed.
+    /// Anything about the files that stands against it; `job.out` is then as it was before.
     pub fn quantize(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<Report, Error> {
         let clock = Instant::now();
         output::check(job.out, &[job.model])?;
@@ -123,9 +123,10 @@ impl Quantizer {
         let evaluation = job.evaluation.map(|source| source.open(&model)).transpose()?;
         let outcome = self.plan(&model, &calibration, progress)?; // observe, search, solve
         let quantised = self.apply(&model, &outcome.plan)?; // fold, quantise, lower, check
-        vitq_onnx::save(&quantised, job.out, &SaveOptions::default())?;
         let seconds = clock.elapsed().as_secs_f64();
         let verification = self.verify(&model, (job.out, &quantised), &calibration, evaluation.as_ref(), progress)?;
+        // Last, so that whatever fails before leaves no file that looks like a result.
+        vitq_onnx::save(&quantised, job.out, &SaveOptions::default())?;
         Ok(Report {
             version: crate::report::VERSION,
             vitq: env!("CARGO_PKG_VERSION"),

@@ -36,7 +36,7 @@ pub struct Report {
     pub settings: BTreeMap<String, String>,
     /// The samples that were calibrated on and how they were prepared.
     pub calibration: String,
-    /// Wall time from reading the float model to the written file; verification counts its own.
+    /// Wall time from reading the float model to the finished graph; verification counts its own.
     pub seconds: f64,
     /// What became of the sites: the fields `summary`, `sites` and `declined`.
     #[serde(flatten)]

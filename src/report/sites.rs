@@ -29,7 +29,7 @@ pub struct Summary {
     pub left_float: usize,
     /// Sites by what was emitted for them.
     pub forms: BTreeMap<String, usize>,
-    /// The sites in scope that stayed float.
+    /// Every site that stayed float, those out of scope among them.
     pub float_sites: Vec<LeftFloat>,
     /// LayerNormalizations that a fold changed.
     pub folded_norms: usize,

@@ -30,7 +30,7 @@ impl Display for SitesReport {
         let summary = &self.summary;
         let quantised = summary.linears - summary.left_float;
         writeln!(f, "{quantised} of {} Linears quantised, {} LayerNormalizations folded", summary.linears, summary.folded_norms)?;
-        for (form, count) in &summary.forms {
+        for (form, count) in summary.forms.iter().filter(|(form, _)| *form != "float") {
             writeln!(f, "  {count:>4} × {form}")?;
         }
         self.write_float_sites(f)?;

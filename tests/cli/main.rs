@@ -1,0 +1,5 @@
+//! The program as a user or a pipeline meets it: files in, files and exit codes out.
+
+mod bad_input;
+mod end_to_end;
+mod vitq;

@@ -1,0 +1,110 @@
+//! How the scale of a LayerNormalization is folded into the Linears that read it (RepQ-ViT §3.3).
+//!
+//! `x' = (x + shift) / r`, `W' = W·diag(r)`, `b' = b - W·shift`, `γ' = γ/r`, `β' = (β + shift)/r`.
+//! RepQ-ViT: `r = s/s̃`, `shift = s ⊙ (z - z̃)` with an integer `z̃`.
+
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::NormPlan;
+use vitq_passes::structure::Norm;
+
+/// A per-channel affine change of an activation that its reader undoes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fold {
+    /// `[channels]`, > 0
+    pub r: Vec<f32>,
+    /// `[channels]`
+    pub shift: Vec<f32>,
+}
+
+impl Fold {
+    /// Nothing changes.
+    pub fn identity(channels: usize) -> Fold {
+        Fold { r: vec![1.0; channels], shift: vec![0.0; channels] }
+    }
+
+    /// Whether nothing changes.
+    pub fn is_identity(&self) -> bool {
+        self.r.iter().all(|&r| r == 1.0) && self.shift.iter().all(|&s| s == 0.0)
+    }
+
+    /// RepQ-ViT's fold for `bits` from rows of the activation, its `r` to the power `strength` (1: the paper).
+    pub fn repq(rows: &[f32], channels: usize, bits: u32, strength: f32) -> Fold {
+        let codes = ((1u32 << bits) - 1) as f32;
+        let (mut lo, mut hi) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+        for row in rows.chunks_exact(channels) {
+            for ((x, lo), hi) in row.iter().zip(&mut lo).zip(&mut hi) {
+                *lo = lo.min(*x);
+                *hi = hi.max(*x);
+            }
+        }
+        let scale: Vec<f32> = lo.iter().zip(&hi).map(|(lo, hi)| (hi - lo) / codes).collect();
+        let mean = scale.iter().sum::<f32>() / channels as f32;
+        if mean <= 0.0 {
+            return Fold::identity(channels);
+        }
+        // A channel that hardly moves would blow its weights' column down to nothing; a hundredth of the mean is enough.
+        let scale: Vec<f32> = scale.into_iter().map(|s| s.max(mean * 0.01)).collect();
+        let zero: Vec<f32> = lo.iter().zip(&scale).map(|(lo, s)| (-lo / s).round()).collect();
+        let zero_mean = (zero.iter().sum::<f32>() / channels as f32).round();
+        Fold {
+            r: scale.iter().map(|s| (s / mean).powf(strength)).collect(),
+            shift: scale.iter().zip(&zero).map(|(s, z)| s * (z - zero_mean)).collect(),
+        }
+    }
+
+    /// A scale per channel for an activation that no affine operator precedes (SmoothQuant's idea, channels above the median
+    /// only): `r = (max|x_j| / median)^strength`, at least 1.
+    pub fn outliers(rows: &[f32], channels: usize, strength: f32) -> Fold {
+        let mut peak = vec![0.0f32; channels];
+        for row in rows.chunks_exact(channels) {
+            for (x, p) in row.iter().zip(&mut peak) {
+                *p = p.max(x.abs());
+            }
+        }
+        let mut sorted = peak.clone();
+        sorted.sort_unstable_by(f32::total_cmp);
+        let median = sorted.get(channels / 2).copied().unwrap_or(0.0);
+        if median <= 0.0 {
+            return Fold::identity(channels);
+        }
+        Fold { r: peak.iter().map(|p| (p / median).max(1.0).powf(strength)).collect(), shift: vec![0.0; channels] }
+    }
+
+    /// Changes rows of the activation.
+    pub fn apply(&self, rows: &mut [f32]) {
+        if self.is_identity() {
+            return;
+        }
+        let inverse: Vec<f32> = self.r.iter().map(|r| 1.0 / r).collect();
+        for row in rows.chunks_exact_mut(self.r.len()) {
+            for ((x, s), r) in row.iter_mut().zip(&self.shift).zip(&inverse) {
+                *x = (*x + s) * r;
+            }
+        }
+    }
+
+    /// Changes the reader: `W' [out, in]`, `b' [out]`.
+    pub fn apply_linear(&self, weight: &mut [f32], bias: &mut [f32]) {
+        for (row, b) in weight.chunks_exact_mut(self.r.len()).zip(bias) {
+            *b -= crate::linalg::dot(row, &self.shift) as f32;
+            for (w, r) in row.iter_mut().zip(&self.r) {
+                *w *= r;
+            }
+        }
+    }
+
+    /// New affine parameters of the LayerNormalization, if anything changes.
+    pub fn norm_plan(&self, graph: &Graph, norm: &Norm) -> Option<NormPlan> {
+        if self.is_identity() {
+            return None;
+        }
+        let parameter = |i: usize| graph.input(norm.node, i).and_then(|v| graph.tensor(v)?.to_f32().ok());
+        let gamma = parameter(1)?;
+        let beta = parameter(2).unwrap_or_else(|| vec![0.0; gamma.len()]);
+        Some(NormPlan {
+            norm: norm.name.clone(),
+            gamma: gamma.iter().zip(&self.r).map(|(g, r)| g / r).collect(),
+            beta: beta.iter().zip(&self.shift).zip(&self.r).map(|((b, s), r)| (b + s) / r).collect(),
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! The guard: a site that spoils the network when it is quantised alone is mended, or stays float.
+//!
+//! Each site is quantised alone on a few inputs while the rest of the network stays float, and the error at the model's
+//! outputs is measured. Mends are tried from the cheapest on: a scale per channel before the quantiser (one `Mul`), float.
+
+use super::fold::Fold;
+use super::linear::{Choice, Solved, sqnr};
+use super::{Calibration, CalibrateError, SiteReport};
+use crate::walk::{SiteOutput, Walk, World};
+
+/// Inputs that the guard looks at.
+const INPUTS: usize = 2;
+
+/// dB at the model's outputs that a site quantised alone must reach at 8 bits; 6 dB less for each bit less.
+const THRESHOLD_DB: f64 = 36.0;
+
+/// The float network's outputs on the guard's inputs.
+pub struct Guard {
+    outputs: Vec<Vec<f32>>,
+}
+
+impl Guard {
+    /// Runs the float network on the first inputs of the walk.
+    pub fn new(state: &Calibration<'_>, walk: &Walk<'_>) -> Result<Guard, CalibrateError> {
+        let mut branch = walk.branch(INPUTS);
+        finish(state, &mut branch)?;
+        Ok(Guard { outputs: branch.outputs(World::Float)? })
+    }
+
+    /// Keeps the solution, or the first mend that reaches the threshold, or the site float.
+    #[allow(clippy::too_many_arguments)]
+    pub fn judge(
+        &self,
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        index: usize,
+        solved: Solved,
+        seen: &[f32],
+        folded: bool,
+        report: &mut SiteReport,
+    ) -> Result<Choice, CalibrateError> {
+        let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
+        let threshold = THRESHOLD_DB - 6.0 * f64::from(8 - weight_bits.min(activation_bits));
+        let alone = self.network_sqnr(state, walk, index, &solved)?;
+        report.network_sqnr_db = Some(alone);
+        if alone >= threshold {
+            return Ok(Choice::Keep(solved));
+        }
+        let mut best = (alone, solved);
+        if !folded {
+            for strength in [0.5, 0.75, 1.0] {
+                let fold = Fold::outliers(seen, best.1.fold.r.len(), strength);
+                let mended = state.solve(walk, index, &fold, seen)?;
+                let db = self.network_sqnr(state, walk, index, &mended)?;
+                if db > best.0 {
+                    best = (db, mended);
+                }
+                if db >= threshold {
+                    break;
+                }
+            }
+        }
+        let (db, mended) = best;
+        // A site that no mend brings near the threshold would cost more than its speed is worth.
+        if db < threshold - FLOAT_MARGIN_DB {
+            let note = format!("{alone:.1} dB alone, {db:.1} dB at best after mending, below {threshold:.0} dB: left float");
+            report.note = Some(note.clone());
+            return Ok(Choice::Float(note));
+        }
+        if db > alone {
+            report.note = Some(format!("{alone:.1} dB alone; a scale per channel (one Mul) brings {db:.1} dB"));
+            report.network_sqnr_db = Some(db);
+        }
+        Ok(Choice::Keep(mended))
+    }
+
+    /// dB at the model's outputs with this site alone quantised.
+    fn network_sqnr(
+        &self,
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        index: usize,
+        solved: &Solved,
+    ) -> Result<f64, CalibrateError> {
+        let mut branch = walk.branch(INPUTS);
+        let outputs = state.alone(&branch, index, solved)?;
+        branch.complete(outputs);
+        finish(state, &mut branch)?;
+        let outputs = branch.outputs(World::Float)?;
+        Ok(sqnr(&self.outputs.concat(), &outputs.concat()))
+    }
+}
+
+/// How far below the threshold a mended site may end before it is left float.
+const FLOAT_MARGIN_DB: f64 = 10.0;
+
+/// Walks to the end with every site float.
+fn finish(state: &Calibration<'_>, walk: &mut Walk<'_>) -> Result<(), CalibrateError> {
+    while let Some(index) = walk.advance()? {
+        let outputs: Vec<SiteOutput> = state.float_outputs(walk, index)?;
+        walk.complete(outputs);
+    }
+    Ok(())
+}

@@ -1,0 +1,447 @@
+//! A Linear or patch embedding: fold, activation quantiser, weight codes, bias.
+
+use rayon::prelude::*;
+use tract_onnx::prelude::Tensor;
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
+use vitq_passes::structure::{Site, SiteKind};
+
+use super::fold::Fold;
+use super::moments::{Moments, Source};
+use super::operand::{rows, sample, tensor};
+use super::{Calibration, CalibrateError, Codes, SiteReport};
+use crate::linalg::{energy, gemm_nt, gram, square_sum};
+use crate::quant::{self, Sample};
+use crate::solve::{Grid, gptq, refit, round_to_nearest};
+use crate::walk::{SiteOutput, Walk, World};
+
+/// Damping of `H` in GPTQ, in units of its mean diagonal (the paper's code).
+const DAMPING: f32 = 0.01;
+
+/// Weight and bias of a Linear or patch embedding.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    /// `[out, in]`
+    pub weight: Vec<f32>,
+    /// `[out]`, zeros where there is none.
+    pub bias: Vec<f32>,
+    /// `in`
+    pub k: usize,
+}
+
+impl Parameters {
+    /// Reads them from the graph; `None` at an attention product.
+    pub fn load(graph: &Graph, site: &Site) -> Result<Option<Parameters>, CalibrateError> {
+        let Some(parameters) = &site.parameters else { return Ok(None) };
+        let read = |value| {
+            graph.tensor(value).and_then(|t| t.to_f32().ok()).ok_or_else(|| CalibrateError::Parameters {
+                site: site.name.clone(),
+                tensor: graph.name(value).to_owned(),
+            })
+        };
+        let (k, out) = (parameters.inputs, parameters.outputs);
+        let stored = read(parameters.weight)?;
+        let weight = if site.kind == SiteKind::PatchEmbed { stored } else { transpose(&stored, k, out) };
+        let bias = parameters.bias.map_or_else(|| Ok(vec![0.0; out]), read)?;
+        let bias = if bias.len() == out { bias } else { vec![bias.first().copied().unwrap_or(0.0); out] };
+        Ok(Some(Parameters { weight, bias, k }))
+    }
+
+    /// Number of rows.
+    pub fn out(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The same behind a fold.
+    pub fn folded(&self, fold: &Fold) -> Parameters {
+        let mut folded = self.clone();
+        if !fold.is_identity() {
+            fold.apply_linear(&mut folded.weight, &mut folded.bias);
+        }
+        folded
+    }
+
+    /// `x·Wᵀ + b`, `[rows, out]`.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        forward(x, &self.weight, &self.bias, self.k)
+    }
+
+    /// `Σ_o w_oj²`: what an error in input channel `j` costs at the output.
+    fn column_energy(&self) -> Vec<f32> {
+        let mut energy = vec![0.0f32; self.k];
+        for row in self.weight.chunks_exact(self.k) {
+            for (e, w) in energy.iter_mut().zip(row) {
+                *e += w * w;
+            }
+        }
+        energy
+    }
+}
+
+/// `[rows, cols]` → `[cols, rows]`
+fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    for (r, line) in values.chunks_exact(cols.max(1)).enumerate() {
+        for (c, &v) in line.iter().enumerate() {
+            out[c * rows + r] = v;
+        }
+    }
+    out
+}
+
+fn forward(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<f32> {
+    let out = bias.len();
+    let mut y = gemm_nt(x, weight, x.len() / k, k, out);
+    for row in y.chunks_exact_mut(out) {
+        for (y, b) in row.iter_mut().zip(bias) {
+            *y += b;
+        }
+    }
+    y
+}
+
+/// A solved site: what the plan holds, and the arrays to run it.
+#[derive(Clone, Debug)]
+pub struct Solved {
+    /// Change of the input before its quantiser.
+    pub fold: Fold,
+    /// The input's quantiser.
+    pub activation: Activation,
+    /// Codes.
+    pub weight: Weight,
+    /// What the codes stand for, `[out, in]`.
+    dequantised: Vec<f32>,
+    /// Corrected bias.
+    bias: Vec<f32>,
+}
+
+impl Solved {
+    /// The quantised site on rows of its (unfolded) input.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut x = x.to_vec();
+        self.fold.apply(&mut x);
+        quant::apply(&self.activation, &mut x);
+        forward(&x, &self.dequantised, &self.bias, self.fold.r.len())
+    }
+
+    /// For the plan; `pre_scale` where the fold is not carried by a LayerNormalization.
+    pub fn plan(&self, folded_upstream: bool) -> LinearPlan {
+        let explicit = !folded_upstream && !self.fold.is_identity();
+        LinearPlan {
+            activation: self.activation.clone(),
+            pre_scale: explicit.then(|| self.fold.r.iter().map(|r| 1.0 / r).collect()),
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            low_rank: None,
+        }
+    }
+}
+
+impl Calibration<'_> {
+    /// Decides a Linear and gives all lanes its result.
+    pub(super) fn linear(
+        &mut self,
+        walk: &mut Walk<'_>,
+        index: usize,
+        report: &mut SiteReport,
+    ) -> Result<Decision, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let Some(k) = self.parameters[index].as_ref().map(|p| p.k) else {
+            return self.keep_float(walk, index, "its weight is no constant".into());
+        };
+        let (seen, float) = self.samples(walk, site, k)?;
+        let upstream = self.upstream_fold(index, &seen)?;
+        let fold = upstream.clone().unwrap_or_else(|| Fold::identity(k));
+        let solved = self.solve(walk, index, &fold, &seen)?;
+        report.output_sqnr_db = Some(self.local_sqnr(index, &solved, &float));
+        let choice = match self.guard.take() {
+            None => Choice::Keep(solved),
+            Some(guard) => {
+                let choice = guard.judge(self, walk, index, solved, &seen, upstream.is_some(), report);
+                self.guard = Some(guard);
+                choice?
+            }
+        };
+        match choice {
+            Choice::Float(reason) => self.keep_float(walk, index, reason),
+            Choice::Keep(solved) => {
+                let outputs = self.outputs(walk, index, Some(&solved))?;
+                walk.complete(outputs);
+                Ok(Decision::Linear(solved.plan(upstream.is_some())))
+            }
+        }
+    }
+
+    /// Rows of the input in the quantised world (what quantisers are chosen on) and in the float one.
+    fn samples(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<(Vec<f32>, Vec<f32>), CalibrateError> {
+        let float = sample(walk, site, k, self.recipe.rows, World::Float)?;
+        if !self.recipe.sequential {
+            return Ok((float.clone(), float));
+        }
+        Ok((sample(walk, site, k, self.recipe.rows, World::Quantised)?, float))
+    }
+
+    /// Solves the site behind a given fold.
+    pub(super) fn solve(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        fold: &Fold,
+        seen: &[f32],
+    ) -> Result<Solved, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let (weight_bits, activation_bits) = self.settings.bits(site);
+        let Some(parameters) = &self.parameters[index] else {
+            return Err(CalibrateError::NoInputs);
+        };
+        let parameters = parameters.folded(fold);
+        let mut values = seen.to_vec();
+        fold.apply(&mut values);
+        let tokens = self.tokens(walk, site, parameters.k)?;
+        let activation = quant::widened(self.activation(&values, &parameters, activation_bits), margin(tokens));
+        let source = Source { walk, site, k: parameters.k, fold, activation: &activation };
+        let moments = Moments::of(&source, self.recipe.sequential)?;
+        let weight = self.weight(&parameters, &moments, &values, weight_bits, tokens);
+        let dequantised = weight.dequantise();
+        let bias = corrected_bias(&parameters, &dequantised, &moments);
+        Ok(Solved { fold: fold.clone(), activation, weight, dequantised, bias })
+    }
+
+    /// Tokens that reach the site over all lanes.
+    fn tokens(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<usize, CalibrateError> {
+        Ok(walk.lanes.len() * rows(walk, site, k, 0, World::Float)?.len() / k.max(1))
+    }
+
+    fn activation(&self, values: &[f32], parameters: &Parameters, bits: u32) -> Activation {
+        let cost = parameters.column_energy();
+        let sample = Sample { values, cost: &cost };
+        if self.codebook(bits) { quant::codebook(&sample, bits) } else { quant::uniform(&sample, bits) }
+    }
+
+    /// Whether `bits` are spent on a codebook.
+    pub(super) fn codebook(&self, bits: u32) -> bool {
+        match self.settings.codes {
+            Codes::Uniform => false,
+            Codes::Codebook => bits < 8,
+            Codes::Auto => bits <= 4,
+        }
+    }
+
+    fn weight(&self, parameters: &Parameters, moments: &Moments, values: &[f32], bits: u32, tokens: usize) -> Weight {
+        let k = parameters.k;
+        // With few tokens H says little about what other inputs look like: trust it less.
+        let doubt = k as f32 / tokens as f32;
+        let grid = |w: &[f32], cost: &[f32]| {
+            if self.codebook(bits) { Grid::codebook(w, k, bits, cost) } else { Grid::uniform(w, k, bits, cost) }
+        };
+        if moments.h.is_empty() {
+            let cost = column_squares(values, k);
+            return round_to_nearest(&parameters.weight, k, &grid(&parameters.weight, &cost));
+        }
+        let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
+        let target = refit(&parameters.weight, k, &moments.h, &moments.c, RIDGE * (1.0 + 10.0 * doubt))
+            .unwrap_or_else(|| parameters.weight.clone());
+        let grid = grid(&target, &cost);
+        gptq(&target, k, &moments.h, DAMPING + 0.1 * doubt, &grid).unwrap_or_else(|| round_to_nearest(&target, k, &grid))
+    }
+
+    /// dB of the site quantised alone, at its own output.
+    fn local_sqnr(&self, index: usize, solved: &Solved, float: &[f32]) -> f64 {
+        let Some(parameters) = &self.parameters[index] else { return f64::NAN };
+        let y = parameters.forward(float);
+        sqnr(&y, &solved.forward(float))
+    }
+
+    /// The site's result in every lane; the float one where `solved` is absent.
+    pub(super) fn outputs(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        solved: Option<&Solved>,
+    ) -> Result<Vec<SiteOutput>, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let Some(parameters) = &self.parameters[index] else { return Ok(Vec::new()) };
+        (0..walk.lanes.len())
+            .into_par_iter()
+            .map(|lane| {
+                let x = rows(walk, site, parameters.k, lane, World::Float)?;
+                let shape = tensor(walk, site, lane, 0, World::Float)?.shape();
+                let float = shaped(site, shape, parameters, parameters.forward(&x))?;
+                let differs = walk.program().differs(&walk.lanes[lane], walk.step());
+                let quantised = match solved {
+                    Some(solved) if self.recipe.sequential => {
+                        let x = rows(walk, site, parameters.k, lane, World::Quantised)?;
+                        Some(shaped(site, shape, parameters, solved.forward(&x))?)
+                    }
+                    None if differs => {
+                        let x = rows(walk, site, parameters.k, lane, World::Quantised)?;
+                        Some(shaped(site, shape, parameters, parameters.forward(&x))?)
+                    }
+                    _ => None,
+                };
+                Ok(SiteOutput { float, quantised })
+            })
+            .collect()
+    }
+
+    /// The quantised result in place of the float one: what the rest of a float network makes of it.
+    pub(super) fn alone(&self, walk: &Walk<'_>, index: usize, solved: &Solved) -> Result<Vec<SiteOutput>, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let Some(parameters) = &self.parameters[index] else { return Ok(Vec::new()) };
+        (0..walk.lanes.len())
+            .into_par_iter()
+            .map(|lane| {
+                let x = rows(walk, site, parameters.k, lane, World::Float)?;
+                let shape = tensor(walk, site, lane, 0, World::Float)?.shape();
+                Ok(SiteOutput { float: shaped(site, shape, parameters, solved.forward(&x))?, quantised: None })
+            })
+            .collect()
+    }
+
+    /// Lets the site stay float; its parameters follow the fold of the LayerNormalization that it reads.
+    pub(super) fn keep_float(
+        &mut self,
+        walk: &mut Walk<'_>,
+        index: usize,
+        reason: String,
+    ) -> Result<Decision, CalibrateError> {
+        let outputs = self.float_outputs(walk, index)?;
+        walk.complete(outputs);
+        let fold = self.structure.sites[index].norm.and_then(|n| self.folds.get(&n)).filter(|f| !f.is_identity());
+        let replace = fold.zip(self.parameters[index].as_ref()).map(|(fold, parameters)| {
+            let folded = parameters.folded(fold);
+            (folded.weight, folded.bias)
+        });
+        Ok(Decision::Float { reason, replace })
+    }
+
+    /// The float result of a Linear or product in every lane (both worlds).
+    pub(super) fn float_outputs(&self, walk: &Walk<'_>, index: usize) -> Result<Vec<SiteOutput>, CalibrateError> {
+        if self.parameters[index].is_some() {
+            self.outputs(walk, index, None)
+        } else {
+            self.product_outputs(walk, index, None)
+        }
+    }
+
+    /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
+    fn upstream_fold(&mut self, index: usize, seen: &[f32]) -> Result<Option<Fold>, CalibrateError> {
+        let Some(norm) = self.structure.sites[index].norm else { return Ok(None) };
+        if self.structure.norms[norm].declined.is_some() {
+            return Ok(None);
+        }
+        if !self.folds.contains_key(&norm) {
+            let fold = self.choose_fold(norm, index, seen);
+            self.folds.insert(norm, fold);
+        }
+        Ok(self.folds.get(&norm).cloned())
+    }
+
+    /// RepQ-ViT's fold at full, half or no strength: whichever leaves the least error behind all readers.
+    fn choose_fold(&self, norm: usize, index: usize, seen: &[f32]) -> Fold {
+        let site = &self.structure.sites[index];
+        let (weight_bits, activation_bits) = self.settings.bits(site);
+        let readers: Vec<&Parameters> =
+            self.structure.norms[norm].sites.iter().filter_map(|&s| self.parameters[s].as_ref()).collect();
+        let Some(k) = readers.first().map(|p| p.k) else { return Fold::identity(1) };
+        let together = Parameters {
+            weight: readers.iter().flat_map(|p| p.weight.iter().copied()).collect(),
+            bias: readers.iter().flat_map(|p| p.bias.iter().copied()).collect(),
+            k,
+        };
+        let mut best = (f64::INFINITY, Fold::identity(k));
+        let half = Fold::repq(seen, k, activation_bits, 0.5);
+        for fold in [Fold::identity(k), half, Fold::repq(seen, k, activation_bits, 1.0)] {
+            let parameters = together.folded(&fold);
+            let mut values = seen.to_vec();
+            fold.apply(&mut values);
+            let activation = self.activation(&values, &parameters, activation_bits);
+            let mut error = values.clone();
+            quant::apply(&activation, &mut error);
+            error.iter_mut().zip(&values).for_each(|(q, x)| *q -= x);
+            let from_input = energy(&error, &gram(&parameters.weight, parameters.out(), k), error.len() / k, k);
+            let total = from_input + rounding_energy(&parameters, &values, weight_bits);
+            if total < best.0 {
+                best = (total, fold);
+            }
+        }
+        best.1
+    }
+}
+
+/// What the guard decided.
+pub enum Choice {
+    /// Quantise like this.
+    Keep(Solved),
+    /// Stay float, for this reason.
+    Float(String),
+}
+
+/// Ridge of the re-fit, in units of the mean diagonal of `H`: strong, as tokens of one image are far from independent.
+const RIDGE: f32 = 1.0;
+
+/// How much wider than the seen range a quantiser should be: `n` tokens of a normal channel reach about `√(2·ln n)`
+/// standard deviations, and four should fit. Above a few thousand tokens nothing is added.
+fn margin(tokens: usize) -> f32 {
+    (4.0 / (2.0 * (tokens.max(2) as f32).ln()).sqrt()).max(1.0)
+}
+
+/// Expected energy at the output of rounding the weights: `Σ_o s_o²/12 · Σ x²`.
+fn rounding_energy(parameters: &Parameters, values: &[f32], bits: u32) -> f64 {
+    let limit = ((1u32 << (bits - 1)) - 1) as f32;
+    let steps: f64 = parameters
+        .weight
+        .chunks_exact(parameters.k)
+        .map(|row| {
+            let scale = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / limit;
+            f64::from(scale * scale) / 12.0
+        })
+        .sum();
+    steps * square_sum(values)
+}
+
+fn column_squares(values: &[f32], k: usize) -> Vec<f32> {
+    let mut squares = vec![0.0f32; k];
+    for row in values.chunks_exact(k) {
+        for (s, x) in squares.iter_mut().zip(row) {
+            *s += x * x;
+        }
+    }
+    squares
+}
+
+/// `b' = b + E[W·x - Ŵ·x̂]`: the mean error of everything before, taken away.
+fn corrected_bias(parameters: &Parameters, dequantised: &[f32], moments: &Moments) -> Vec<f32> {
+    let k = parameters.k;
+    let rows = parameters.weight.chunks_exact(k).zip(dequantised.chunks_exact(k)).zip(&parameters.bias);
+    rows.map(|((w, q), b)| {
+        let shift = crate::linalg::dot(w, &moments.mean) - crate::linalg::dot(q, &moments.mean_quantised);
+        b + shift as f32
+    })
+    .collect()
+}
+
+/// Signal to error, dB.
+pub fn sqnr(signal: &[f32], other: &[f32]) -> f64 {
+    10.0 * (square_sum(signal) / crate::linalg::squared_distance(signal, other).max(f64::MIN_POSITIVE)).log10()
+}
+
+/// The result in the shape that the network goes on with.
+fn shaped(site: &Site, input: &[usize], parameters: &Parameters, y: Vec<f32>) -> Result<Tensor, CalibrateError> {
+    let out = parameters.out();
+    let mut shape = input.to_vec();
+    let y = if let (SiteKind::PatchEmbed, &[n, c, h, w]) = (site.kind, input) {
+        let p = ((parameters.k / c.max(1)) as f64).sqrt().round() as usize;
+        let tokens = (h / p) * (w / p);
+        shape = vec![n, out, h / p, w / p];
+        y.chunks_exact(tokens * out).flat_map(|image| transpose(image, tokens, out)).collect()
+    } else {
+        if let Some(last) = shape.last_mut() {
+            *last = out;
+        }
+        y
+    };
+    Tensor::from_shape(&shape, &y).map_err(|e| {
+        crate::walk::WalkError::Run { node: site.name.clone(), message: format!("{e:#}") }.into()
+    })
+}

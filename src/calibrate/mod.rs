@@ -1,0 +1,301 @@
+//! Calibration: from a float graph and a few inputs to a [`Plan`].
+//!
+//! One walk from site to site ([`crate::walk`]). At each site, in this order: the fold of the LayerNormalization it reads,
+//! the activation's quantiser, the weight's codes, the bias, the guard. In sequential calibration (below 8 bits) a site
+//! sees what the already quantised part of the network produced and aims at the float network's output.
+
+mod fold;
+mod guard;
+mod linear;
+mod moments;
+mod operand;
+mod product;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use thiserror::Error;
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::{Decision, NormPlan, Plan, SitePlan, VERSION};
+use vitq_passes::structure::{Site, SiteKind, Structure};
+
+use crate::input::{Array, InputError};
+use crate::walk::{Program, Walk, WalkError};
+
+use fold::Fold;
+use guard::Guard;
+use linear::Parameters;
+
+/// What is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every Linear, the head among them.
+    Linear,
+    /// Linears, the patch embedding and both attention products.
+    All,
+}
+
+/// How long to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Seconds.
+    Fast,
+    /// More rows to search on.
+    Balanced,
+    /// Every search, on every row that fits.
+    Best,
+}
+
+/// Family of codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// Evenly spaced levels, and log√2 after Softmax.
+    Uniform,
+    /// 2^bits levels placed freely on the 8-bit grid.
+    Codebook,
+    /// Codebooks up to 4 bits, uniform above.
+    Auto,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// 2..=8
+    pub weight_bits: u32,
+    /// 2..=8
+    pub activation_bits: u32,
+    /// What is quantised.
+    pub scope: Scope,
+    /// How long to search.
+    pub effort: Effort,
+    /// Family of codes.
+    pub codes: Codes,
+    /// Width of the patch embedding and the head, if another one.
+    pub edge_bits: Option<u32>,
+    /// Sites (name or path) that stay float.
+    pub keep_float: Vec<String>,
+    /// Whether sites that spoil the network are mended.
+    pub guard: bool,
+    /// Seed of what is drawn at random; nothing is at present.
+    pub seed: u64,
+}
+
+/// Source of calibration inputs: one feed a run of the model.
+pub trait Feeds: Sync {
+    /// Number of feeds.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Feed `i`: an array for each input of the model.
+    fn feed(&self, i: usize) -> Result<Vec<(String, Array)>, InputError>;
+}
+
+/// Who is told how far the work is.
+pub trait Progress: Sync {
+    /// A stage of `total` steps begins.
+    fn stage(&self, name: &str, total: u64);
+    /// `n` more steps are done.
+    fn advance(&self, n: u64);
+}
+
+/// What calibration gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The plan.
+    pub plan: Plan,
+    /// What was seen at each site.
+    pub sites: Vec<SiteReport>,
+}
+
+/// What was seen and done at one site.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SiteReport {
+    /// Node name.
+    pub site: String,
+    /// Path as a person says it.
+    pub path: String,
+    /// Kind of product.
+    pub kind: String,
+    /// What was emitted: `w8a8 uniform`, `float` …
+    pub form: String,
+    /// Quantised alone: signal to error at its own output, dB.
+    pub output_sqnr_db: Option<f64>,
+    /// Quantised alone: signal to error at the model's outputs, dB.
+    pub network_sqnr_db: Option<f64>,
+    /// What the guard did, and its price.
+    pub note: Option<String>,
+}
+
+/// Why calibration failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CalibrateError {
+    /// An input cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The float graph cannot be run.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// Nothing to calibrate on.
+    #[error("there is no calibration input: give at least one image")]
+    NoInputs,
+    /// A site's parameters are no plain floats.
+    #[error("site {site}: its weight {tensor:?} cannot be read as float32")]
+    Parameters {
+        /// The site.
+        site: String,
+        /// The initialiser.
+        tensor: String,
+    },
+    /// NaN or infinity arrives at a site.
+    #[error("site {site}: NaN or infinite values reach its input in calibration; check the preprocessing, or the float model itself")]
+    NotFinite {
+        /// The site.
+        site: String,
+    },
+}
+
+/// How much is searched at one site, from effort and widths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recipe {
+    /// Rows that quantisers are chosen on.
+    pub rows: usize,
+    /// Whether sites see the quantised network's values.
+    pub sequential: bool,
+}
+
+impl Settings {
+    fn recipe(&self) -> Recipe {
+        let low = self.weight_bits < 8 || self.activation_bits < 8;
+        let rows = match self.effort {
+            Effort::Fast => 512,
+            Effort::Balanced => 1024,
+            Effort::Best => 2048,
+        };
+        Recipe { rows, sequential: low || self.effort != Effort::Fast }
+    }
+
+    /// Widths (weight, activation) at a site.
+    fn bits(&self, site: &Site) -> (u32, u32) {
+        use vitq_passes::structure::Role;
+        let edge = matches!(site.role, Role::Head | Role::PatchEmbed);
+        let (weight, activation) = match (edge, self.edge_bits) {
+            (true, Some(bits)) => (bits, bits),
+            _ => (self.weight_bits, self.activation_bits),
+        };
+        // The network's input keeps 8 bits, as in RepQ-ViT.
+        if site.kind == SiteKind::PatchEmbed { (weight, 8) } else { (weight, activation) }
+    }
+
+    /// Why a site stays float without being looked at.
+    fn float_reason(&self, site: &Site) -> Option<String> {
+        if self.keep_float.iter().any(|k| *k == site.name || *k == site.path) {
+            return Some("asked for with --keep-float".into());
+        }
+        let linear = site.kind == SiteKind::Linear;
+        (self.scope == Scope::Linear && !linear).then(|| "not in scope: give --scope all to quantise it".into())
+    }
+}
+
+/// All that is known while the walk goes on.
+pub(crate) struct Calibration<'a> {
+    pub graph: &'a Graph,
+    pub structure: &'a Structure,
+    pub settings: &'a Settings,
+    pub recipe: Recipe,
+    /// Parameters of the Linears and patch embeddings, by site.
+    pub parameters: Vec<Option<Parameters>>,
+    /// What was decided for each LayerNormalization met so far.
+    pub folds: HashMap<usize, Fold>,
+    pub guard: Option<Guard>,
+}
+
+/// Calibrates a simplified float graph.
+pub fn calibrate(
+    graph: &Graph,
+    structure: &Structure,
+    feeds: &dyn Feeds,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Outcome, CalibrateError> {
+    use rayon::prelude::*;
+    let inputs: Vec<_> = (0..feeds.len()).into_par_iter().map(|i| feeds.feed(i)).collect::<Result<_, _>>()?;
+    let first = inputs.first().ok_or(CalibrateError::NoInputs)?;
+    let program = Program::new(graph, structure, first)?;
+    let parameters = structure.sites.iter().map(|s| Parameters::load(graph, s)).collect::<Result<_, _>>()?;
+    let mut state = Calibration {
+        graph,
+        structure,
+        settings,
+        recipe: settings.recipe(),
+        parameters,
+        folds: HashMap::new(),
+        guard: None,
+    };
+    let mut walk = Walk::start(&program, inputs)?;
+    if settings.guard {
+        state.guard = Some(Guard::new(&state, &walk)?);
+    }
+    progress.stage("calibrate", structure.sites.len() as u64);
+    let mut plan = Plan { version: VERSION, ..Plan::default() };
+    let mut sites = Vec::new();
+    while let Some(index) = walk.advance()? {
+        let (decision, report) = state.site(&mut walk, index)?;
+        plan.sites.push(SitePlan { site: structure.sites[index].name.clone(), decision });
+        sites.push(report);
+        progress.advance(1);
+    }
+    plan.norms = state.norm_plans();
+    Ok(Outcome { plan, sites })
+}
+
+impl Calibration<'_> {
+    fn site(&mut self, walk: &mut Walk<'_>, index: usize) -> Result<(Decision, SiteReport), CalibrateError> {
+        let site = &self.structure.sites[index];
+        let mut report = SiteReport {
+            site: site.name.clone(),
+            path: site.path.clone(),
+            kind: format!("{:?}", site.kind),
+            ..SiteReport::default()
+        };
+        let decision = match self.settings.float_reason(site) {
+            Some(reason) => self.keep_float(walk, index, reason)?,
+            None if site.second.is_some() => self.product(walk, index, &mut report)?,
+            None => self.linear(walk, index, &mut report)?,
+        };
+        report.form = form(&decision);
+        Ok((decision, report))
+    }
+
+    fn norm_plans(&self) -> Vec<NormPlan> {
+        let mut indices: Vec<_> = self.folds.keys().copied().collect();
+        indices.sort_unstable();
+        indices.into_iter().filter_map(|i| self.folds[&i].norm_plan(self.graph, &self.structure.norms[i])).collect()
+    }
+}
+
+fn form(decision: &Decision) -> String {
+    use vitq_passes::plan::Activation;
+    let name = |a: &Activation| match a {
+        Activation::Uniform { .. } => "uniform",
+        Activation::LogSqrt2 { .. } => "log√2",
+        Activation::Codebook { .. } => "codebook",
+    };
+    match decision {
+        Decision::Float { .. } => "float".into(),
+        Decision::Product { left, right } => format!(
+            "a{} {} × a{} {}",
+            crate::quant::bits(left),
+            name(left),
+            crate::quant::bits(right),
+            name(right)
+        ),
+        Decision::Linear(l) => {
+            let weight = if l.weight.table.is_some() { "codebook" } else { "uniform" };
+            let scaled = if l.pre_scale.is_some() { " with a scale per channel" } else { "" };
+            format!("w{} {weight}, a{} {}{scaled}", l.weight.bits, crate::quant::bits(&l.activation), name(&l.activation))
+        }
+    }
+}

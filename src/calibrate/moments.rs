@@ -1,0 +1,126 @@
+//! Second moments of a site's input, streamed over the lanes.
+
+use rayon::prelude::*;
+use vitq_passes::plan::Activation;
+use vitq_passes::structure::Site;
+
+use super::fold::Fold;
+use super::operand::rows;
+use super::CalibrateError;
+use crate::linalg::{add_gemm_tn, add_gram, mirror};
+use crate::quant;
+use crate::walk::{Walk, World};
+
+/// Lanes are summed in this many fixed groups, so that the sums do not depend on the number of threads.
+const GROUPS: usize = 4;
+
+/// Sums over all tokens of all lanes: `x` the float input, `x̂` the quantised one.
+pub struct Moments {
+    /// `Σ x̂ᵀx̂`, `[k, k]`; empty if only means were asked for.
+    pub h: Vec<f32>,
+    /// `Σ xᵀx̂`, `[k, k]`
+    pub c: Vec<f32>,
+    /// Mean of `x`, `[k]`
+    pub mean: Vec<f32>,
+    /// Mean of `x̂`, `[k]`
+    pub mean_quantised: Vec<f32>,
+}
+
+/// What the sums are taken of.
+pub struct Source<'a> {
+    /// The walk, standing at the site.
+    pub walk: &'a Walk<'a>,
+    /// The site.
+    pub site: &'a Site,
+    /// Columns.
+    pub k: usize,
+    /// Fold of the input.
+    pub fold: &'a Fold,
+    /// Its quantiser.
+    pub activation: &'a Activation,
+}
+
+impl Moments {
+    /// Sums over all lanes; the second moments only if `second`.
+    pub fn of(source: &Source<'_>, second: bool) -> Result<Moments, CalibrateError> {
+        let lanes = source.walk.lanes.len();
+        let groups: Vec<Sums> = (0..GROUPS.min(lanes))
+            .into_par_iter()
+            .map(|g| {
+                let mut sums = Sums::new(source.k, second);
+                for lane in (g..lanes).step_by(GROUPS) {
+                    sums.add(source, lane)?;
+                }
+                Ok(sums)
+            })
+            .collect::<Result<_, CalibrateError>>()?;
+        let mut total = Sums::new(source.k, second);
+        for group in &groups {
+            total.merge(group);
+        }
+        mirror_if(&mut total.h, source.k);
+        let n = total.rows.max(1) as f64;
+        let mean = |s: &[f64]| s.iter().map(|v| (v / n) as f32).collect();
+        Ok(Moments { mean: mean(&total.x), mean_quantised: mean(&total.q), h: total.h, c: total.c })
+    }
+}
+
+fn mirror_if(h: &mut [f32], k: usize) {
+    if !h.is_empty() {
+        mirror(h, k);
+    }
+}
+
+struct Sums {
+    h: Vec<f32>,
+    c: Vec<f32>,
+    x: Vec<f64>,
+    q: Vec<f64>,
+    rows: usize,
+}
+
+impl Sums {
+    fn new(k: usize, second: bool) -> Sums {
+        let size = if second { k * k } else { 0 };
+        Sums { h: vec![0.0; size], c: vec![0.0; size], x: vec![0.0; k], q: vec![0.0; k], rows: 0 }
+    }
+
+    fn add(&mut self, source: &Source<'_>, lane: usize) -> Result<(), CalibrateError> {
+        let Source { walk, site, k, fold, activation } = *source;
+        let mut x = rows(walk, site, k, lane, World::Float)?.into_owned();
+        fold.apply(&mut x);
+        let mut q = rows(walk, site, k, lane, World::Quantised)?.into_owned();
+        fold.apply(&mut q);
+        quant::apply(activation, &mut q);
+        let n = x.len() / k;
+        if !self.h.is_empty() {
+            add_gram(&mut self.h, &q, n, k);
+            add_gemm_tn(&mut self.c, &x, &q, n, k, k);
+        }
+        column_sums(&mut self.x, &x);
+        column_sums(&mut self.q, &q);
+        self.rows += n;
+        Ok(())
+    }
+
+    fn merge(&mut self, other: &Sums) {
+        let add = |a: &mut Vec<f32>, b: &[f32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add(&mut self.h, &other.h);
+        add(&mut self.c, &other.c);
+        self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
+        self.q.iter_mut().zip(&other.q).for_each(|(a, b)| *a += b);
+        self.rows += other.rows;
+    }
+}
+
+fn column_sums(sums: &mut [f64], rows: &[f32]) {
+    let mut part = vec![0.0f32; sums.len()];
+    for row in rows.chunks_exact(sums.len()) {
+        for (s, v) in part.iter_mut().zip(row) {
+            *s += v;
+        }
+    }
+    for (s, p) in sums.iter_mut().zip(part) {
+        *s += f64::from(p);
+    }
+}

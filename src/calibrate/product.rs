@@ -1,0 +1,141 @@
+//! Attention products: Q·Kᵀ and attention·V.
+
+use rayon::prelude::*;
+use tract_onnx::prelude::Tensor;
+use vitq_passes::plan::{Activation, Decision};
+use vitq_passes::structure::SiteKind;
+
+use super::operand::{tensor, values};
+use super::{Calibration, CalibrateError, SiteReport};
+use crate::linalg::{gemm_into, squared_distance, square_sum};
+use crate::quant::{self, Sample};
+use crate::walk::{SiteOutput, Walk, World};
+
+/// Lanes that the competing forms of codes are compared on.
+const JUDGES: usize = 4;
+
+impl Calibration<'_> {
+    /// Decides a product and gives all lanes its result.
+    pub(super) fn product(
+        &mut self,
+        walk: &mut Walk<'_>,
+        index: usize,
+        report: &mut SiteReport,
+    ) -> Result<Decision, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let (_, bits) = self.settings.bits(site);
+        let right = self.operand_quantiser(walk, index, 1, bits)?;
+        let mut candidates = vec![self.operand_quantiser(walk, index, 0, bits)?];
+        if site.kind == SiteKind::AttentionValue && bits < 8 {
+            let values = self.operand_sample(walk, index, 0)?;
+            candidates.push(quant::log_sqrt2(&Sample { values: &values, cost: &[1.0] }, bits));
+        }
+        let mut best: Option<(f64, Activation)> = None;
+        for left in candidates {
+            let error = self.product_error(walk, index, &left, &right)?;
+            if best.as_ref().is_none_or(|(e, _)| error < *e) {
+                best = Some((error, left));
+            }
+        }
+        let Some((error, left)) = best else { return Err(CalibrateError::NoInputs) };
+        report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
+        let outputs = self.product_outputs(walk, index, Some((&left, &right)))?;
+        walk.complete(outputs);
+        Ok(Decision::Product { left, right })
+    }
+
+    fn operand_quantiser(&self, walk: &Walk<'_>, index: usize, i: usize, bits: u32) -> Result<Activation, CalibrateError> {
+        let values = self.operand_sample(walk, index, i)?;
+        let sample = Sample { values: &values, cost: &[1.0] };
+        Ok(if self.codebook(bits) { quant::codebook(&sample, bits) } else { quant::uniform(&sample, bits) })
+    }
+
+    /// Evenly spaced elements of an operand over all lanes.
+    fn operand_sample(&self, walk: &Walk<'_>, index: usize, i: usize) -> Result<Vec<f32>, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let world = if self.recipe.sequential { World::Quantised } else { World::Float };
+        let each = (self.recipe.rows * 256).div_ceil(walk.lanes.len());
+        let mut all = Vec::new();
+        for lane in 0..walk.lanes.len() {
+            let values = values(site, tensor(walk, site, lane, i, world)?)?;
+            let step = values.len().div_ceil(each).max(1);
+            all.extend(values.iter().skip(lane % step).step_by(step));
+        }
+        Ok(all)
+    }
+
+    /// Error energy at the product relative to its signal.
+    fn product_error(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        left: &Activation,
+        right: &Activation,
+    ) -> Result<f64, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let world = if self.recipe.sequential { World::Quantised } else { World::Float };
+        let (mut error, mut signal) = (0.0, 0.0);
+        for lane in 0..walk.lanes.len().min(JUDGES) {
+            let operands = (tensor(walk, site, lane, 0, world)?, tensor(walk, site, lane, 1, world)?);
+            let exact = multiply(operands, None)?;
+            let rounded = multiply(operands, Some((left, right)))?;
+            error += squared_distance(&exact.1, &rounded.1);
+            signal += square_sum(&exact.1);
+        }
+        Ok(error / signal.max(f64::MIN_POSITIVE))
+    }
+
+    /// The product in every lane; the float one where no quantisers are given.
+    pub(super) fn product_outputs(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        quantisers: Option<(&Activation, &Activation)>,
+    ) -> Result<Vec<SiteOutput>, CalibrateError> {
+        let site = &self.structure.sites[index];
+        (0..walk.lanes.len())
+            .into_par_iter()
+            .map(|lane| {
+                let at = |world, quantisers| {
+                    let operands = (tensor(walk, site, lane, 0, world)?, tensor(walk, site, lane, 1, world)?);
+                    let (shape, y) = multiply(operands, quantisers)?;
+                    Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
+                };
+                let differs = walk.program().differs(&walk.lanes[lane], walk.step());
+                let rounds = quantisers.is_some() && self.recipe.sequential;
+                let quantised = (differs || rounds).then(|| at(World::Quantised, quantisers)).transpose()?;
+                Ok(SiteOutput { float: at(World::Float, None)?, quantised })
+            })
+            .collect()
+    }
+}
+
+fn failed(message: &str) -> CalibrateError {
+    crate::walk::WalkError::Run { node: "attention product".into(), message: message.into() }.into()
+}
+
+/// `[…, m, k] · […, k, n]` with leading axes alike, each operand quantised first if asked for.
+fn multiply(
+    (left, right): (&Tensor, &Tensor),
+    quantisers: Option<(&Activation, &Activation)>,
+) -> Result<(Vec<usize>, Vec<f32>), CalibrateError> {
+    let floats = |t| crate::walk::floats(t).map_err(|e| failed(&format!("{e:#}")));
+    let (mut a, mut b) = (floats(left)?.to_vec(), floats(right)?.to_vec());
+    if let Some((l, r)) = quantisers {
+        quant::apply(l, &mut a);
+        quant::apply(r, &mut b);
+    }
+    let rank = left.rank();
+    if rank < 2 || right.rank() != rank || left.shape()[..rank - 2] != right.shape()[..rank - 2] {
+        return Err(failed("the operands' leading axes differ"));
+    }
+    let (m, k, n) = (left.shape()[rank - 2], left.shape()[rank - 1], right.shape()[rank - 1]);
+    let batch: usize = left.shape()[..rank - 2].iter().product();
+    let mut y = vec![0.0; batch * m * n];
+    for i in 0..batch {
+        gemm_into(&mut y[i * m * n..(i + 1) * m * n], &a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n], m, k, n);
+    }
+    let mut shape = left.shape().to_vec();
+    shape[rank - 1] = n;
+    Ok((shape, y))
+}

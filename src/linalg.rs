@@ -1,0 +1,135 @@
+//! Dense products on row-major slices, over faer.
+
+use faer::linalg::matmul::{matmul, triangular};
+use faer::{Accum, MatMut, MatRef, Par};
+
+/// `y = x·wᵀ`: `x [rows, k]`, `w [out, k]` → `[rows, out]`.
+pub fn gemm_nt(x: &[f32], w: &[f32], rows: usize, k: usize, out: usize) -> Vec<f32> {
+    let mut y = vec![0.0; rows * out];
+    let a = MatRef::from_row_major_slice(x, rows, k);
+    let b = MatRef::from_row_major_slice(w, out, k).transpose();
+    matmul(MatMut::from_row_major_slice_mut(&mut y, rows, out), Accum::Replace, a, b, 1.0, Par::Seq);
+    y
+}
+
+/// `y = a·b`: `a [m, k]`, `b [k, n]` → `[m, n]`.
+pub fn gemm(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
+    let mut y = vec![0.0; m * n];
+    gemm_into(&mut y, a, b, m, k, n);
+    y
+}
+
+/// [`gemm`] into a slice that is there already.
+pub fn gemm_into(y: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
+    let a = MatRef::from_row_major_slice(a, m, k);
+    let b = MatRef::from_row_major_slice(b, k, n);
+    matmul(MatMut::from_row_major_slice_mut(y, m, n), Accum::Replace, a, b, 1.0, Par::Seq);
+}
+
+/// `acc += aᵀ·b`: `a [rows, k]`, `b [rows, n]`, `acc [k, n]`.
+pub fn add_gemm_tn(acc: &mut [f32], a: &[f32], b: &[f32], rows: usize, k: usize, n: usize) {
+    let a = MatRef::from_row_major_slice(a, rows, k).transpose();
+    let b = MatRef::from_row_major_slice(b, rows, n);
+    matmul(MatMut::from_row_major_slice_mut(acc, k, n), Accum::Add, a, b, 1.0, Par::Seq);
+}
+
+/// Lower triangle of `acc += xᵀ·x`: `x [rows, k]`, `acc [k, k]`.
+pub fn add_gram(acc: &mut [f32], x: &[f32], rows: usize, k: usize) {
+    use triangular::BlockStructure::{Rectangular, TriangularLower};
+    let x = MatRef::from_row_major_slice(x, rows, k);
+    triangular::matmul(
+        MatMut::from_row_major_slice_mut(acc, k, k),
+        TriangularLower,
+        Accum::Add,
+        x.transpose(),
+        Rectangular,
+        x,
+        Rectangular,
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// Copies the lower triangle of a `[k, k]` matrix to the upper one.
+pub fn mirror(a: &mut [f32], k: usize) {
+    for i in 0..k {
+        for j in i + 1..k {
+            a[i * k + j] = a[j * k + i];
+        }
+    }
+}
+
+/// `WᵀW` of `w [out, k]` → `[k, k]`.
+pub fn gram(w: &[f32], out: usize, k: usize) -> Vec<f32> {
+    let mut g = vec![0.0; k * k];
+    add_gram(&mut g, w, out, k);
+    mirror(&mut g, k);
+    g
+}
+
+/// `Σ_rows eᵀ·G·e` of `e [rows, k]`, `g [k, k]`: the energy of `e` behind a Linear with `G = WᵀW`.
+pub fn energy(e: &[f32], g: &[f32], rows: usize, k: usize) -> f64 {
+    dot(&gemm(e, g, rows, k, k), e)
+}
+
+/// `Σ a·b` in f64.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    // Sixteen f32 lanes over short runs, f64 between them: fast, and no error that grows with the length.
+    a.chunks(1024)
+        .zip(b.chunks(1024))
+        .map(|(a, b)| {
+            let mut lanes = [0.0f32; 16];
+            let (pairs, rest) = (a.chunks_exact(16).zip(b.chunks_exact(16)), a.len() / 16 * 16);
+            for (a, b) in pairs {
+                for i in 0..16 {
+                    lanes[i] += a[i] * b[i];
+                }
+            }
+            let tail: f32 = a[rest..].iter().zip(&b[rest..]).map(|(a, b)| a * b).sum();
+            f64::from(lanes.iter().sum::<f32>() + tail)
+        })
+        .sum()
+}
+
+/// `Σ a²` in f64.
+pub fn square_sum(a: &[f32]) -> f64 {
+    dot(a, a)
+}
+
+/// `Σ (a - b)²` in f64.
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    square_sum(&difference)
+}
+
+/// The upper-triangular `U [k, k]` with `H⁻¹ = Uᵀ·U` that GPTQ walks along. `None` if `h` is not positive definite.
+///
+/// With the order of rows and columns reversed, `H = R·Rᵀ` for an upper `R`, and `U = R⁻¹`: one factorisation, no inverse of `H`.
+pub fn inverse_factor(h: &[f32], k: usize) -> Option<Vec<f32>> {
+    let reversed = faer::Mat::<f64>::from_fn(k, k, |i, j| f64::from(h[(k - 1 - i) * k + (k - 1 - j)]));
+    let factor = reversed.llt(faer::Side::Lower).ok()?;
+    let mut inverse = faer::Mat::<f64>::zeros(k, k);
+    faer::linalg::triangular_inverse::invert_lower_triangular(inverse.as_mut(), factor.L(), Par::Seq);
+    let mut u = vec![0.0; k * k];
+    for i in 0..k {
+        for j in i..k {
+            u[i * k + j] = inverse[(k - 1 - i, k - 1 - j)] as f32;
+        }
+    }
+    u.iter().all(|v| v.is_finite()).then_some(u)
+}
+
+/// Solves `X·H = B` for `X [rows, k]` with a symmetric positive definite `h [k, k]`. `None` if it is not.
+pub fn solve_right(h: &[f32], b: &[f32], rows: usize, k: usize) -> Option<Vec<f32>> {
+    use faer::linalg::solvers::Solve;
+    let h = faer::Mat::<f64>::from_fn(k, k, |i, j| f64::from(h[i * k + j]));
+    let rhs = faer::Mat::<f64>::from_fn(k, rows, |i, r| f64::from(b[r * k + i]));
+    let x = h.llt(faer::Side::Lower).ok()?.solve(&rhs);
+    let mut out = vec![0.0; rows * k];
+    for r in 0..rows {
+        for i in 0..k {
+            out[r * k + i] = x[(i, r)] as f32;
+        }
+    }
+    out.iter().all(|v| v.is_finite()).then_some(out)
+}

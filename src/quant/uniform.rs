@@ -1,0 +1,57 @@
+//! Uniform activation quantisers: percentile candidates (RepQ-ViT), min/max among them, then a search of the clipping.
+
+use vitq_passes::plan::Activation;
+
+use super::Sample;
+
+/// Quantiser of `bits` whose codes span `[lo, hi]`, zero among them.
+pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
+    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    let codes = ((1u32 << bits) - 1) as f32;
+    // A constant zero tensor still needs a step; any will do.
+    let scale = if hi - lo > f32::MIN_POSITIVE * codes { (hi - lo) / codes } else { 1.0 };
+    let zero_point = (-lo / scale).round_ties_even().clamp(0.0, codes) as u8;
+    Activation::Uniform { bits, scale, zero_point }
+}
+
+/// Candidate ranges of a sample: min/max and the percentiles 0.99999, 0.9999, 0.999 of RepQ-ViT, 0.99 beyond them.
+pub fn ranges(values: &[f32]) -> Vec<(f32, f32)> {
+    let mut sorted: Vec<f32> = values.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else { return vec![(0.0, 0.0)] };
+    let mut ranges: Vec<(f32, f32)> = [1.0, 0.99999, 0.9999, 0.999, 0.99]
+        .into_iter()
+        .map(|p: f64| {
+            let skip = ((1.0 - p) * last as f64).round() as usize;
+            (sorted[skip], sorted[last - skip])
+        })
+        .collect();
+    ranges.dedup();
+    ranges
+}
+
+/// The quantiser of `bits` with the least weighted squared error: the best candidate range, then each end searched apart.
+pub fn uniform(sample: &Sample<'_>, bits: u32) -> Activation {
+    let error = |&(lo, hi): &(f32, f32)| sample.error(&from_range(lo, hi, bits));
+    let mut best = ((0.0, 0.0), f64::INFINITY);
+    for range in ranges(sample.values) {
+        let e = error(&range);
+        if e < best.1 {
+            best = (range, e);
+        }
+    }
+    for step in [0.85, 0.95] {
+        for end in [0, 1] {
+            loop {
+                let mut range = best.0;
+                *(if end == 0 { &mut range.0 } else { &mut range.1 }) *= step;
+                let e = error(&range);
+                if e >= best.1 {
+                    break;
+                }
+                best = (range, e);
+            }
+        }
+    }
+    from_range(best.0.0, best.0.1, bits)
+}

@@ -1,0 +1,126 @@
+//! Grids that weights are rounded to: uniform symmetric per output channel, or a table of levels on the int8 grid.
+
+use vitq_passes::plan::Weight;
+
+use crate::quant::{Bin, best_levels, round};
+
+/// A grid for a weight `[out, in]`.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// 2..=8
+    pub bits: u32,
+    /// `[out]`, > 0
+    pub scale: Vec<f32>,
+    /// Levels on the int8 grid, ascending; uniform if absent.
+    pub table: Option<Vec<i8>>,
+}
+
+impl Grid {
+    /// Largest code of the uniform grid: symmetric, so that zero is exact and no code is lost to the sign.
+    fn limit(bits: u32) -> f32 {
+        ((1i32 << (bits - 1)) - 1) as f32
+    }
+
+    /// Symmetric uniform grid, each row's scale searched for the least `Σ cost_i·(ŵ - w)²`.
+    pub fn uniform(w: &[f32], k: usize, bits: u32, cost: &[f32]) -> Grid {
+        let limit = Self::limit(bits);
+        let scale = w.chunks_exact(k).map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit)))).collect();
+        Grid { bits, scale, table: None }
+    }
+
+    /// A table of 2^bits levels shared by all rows, alternated with each row's scale (both for the least `Σ cost_i·(ŵ - w)²`).
+    pub fn codebook(w: &[f32], k: usize, bits: u32, cost: &[f32]) -> Grid {
+        let mut scale: Vec<f32> = w.chunks_exact(k).map(|row| safe(max_abs(row) / 127.0)).collect();
+        for _ in 0..3 {
+            let table = levels(w, k, bits, cost, &scale);
+            let nearest = nearest_table(&table);
+            scale = w
+                .chunks_exact(k)
+                .map(|row| best_scale(row, cost, 127.0, |x| nearest[(round(x.clamp(-127.0, 127.0)) + 128.0) as usize]))
+                .collect();
+        }
+        let table = levels(w, k, bits, cost, &scale);
+        Grid { bits, scale, table: Some(table) }
+    }
+
+    /// Code of `w` in row `o`.
+    pub fn code(&self, o: usize, w: f32) -> i8 {
+        let x = w / self.scale[o];
+        match &self.table {
+            None => round(x.clamp(-Self::limit(self.bits), Self::limit(self.bits))) as i8,
+            Some(table) => {
+                let above = table.partition_point(|&l| f32::from(l) < x).min(table.len() - 1);
+                let below = above.saturating_sub(1);
+                let (a, b) = (f32::from(table[above]), f32::from(table[below]));
+                if (x - b).abs() <= (a - x).abs() { table[below] } else { table[above] }
+            }
+        }
+    }
+
+    /// The weight with these codes.
+    pub fn weight(&self, codes: Vec<i8>) -> Weight {
+        Weight {
+            bits: self.bits,
+            out: self.scale.len(),
+            codes,
+            scale: self.scale.clone(),
+            zero_point: Vec::new(),
+            table: self.table.clone(),
+        }
+    }
+}
+
+/// Rounds each weight to its nearest code.
+pub fn round_to_nearest(w: &[f32], k: usize, grid: &Grid) -> Weight {
+    let codes = w.chunks_exact(k).enumerate().flat_map(|(o, row)| row.iter().map(move |&v| grid.code(o, v))).collect();
+    grid.weight(codes)
+}
+
+fn max_abs(row: &[f32]) -> f32 {
+    row.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
+/// A dead row (all zero) still needs a scale.
+fn safe(scale: f32) -> f32 {
+    if scale > f32::MIN_POSITIVE { scale } else { 1.0 }
+}
+
+/// Scale of a row with the least error among shrunken versions of its maximum.
+fn best_scale(row: &[f32], cost: &[f32], limit: f32, nearest: impl Fn(f32) -> f32) -> f32 {
+    let full = safe(max_abs(row) / limit);
+    let error = |scale: f32| -> f32 {
+        row.iter().zip(cost).map(|(&w, &c)| {
+            let e = nearest(w / scale) * scale - w;
+            c * e * e
+        }).sum()
+    };
+    // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
+    let steps = if limit > 100.0 { 1 } else { 24 };
+    (0..steps)
+        .map(|i| full * (1.0 - 0.025 * i as f32))
+        .map(|scale| (error(scale), scale))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(full, |(_, scale)| scale)
+}
+
+fn levels(w: &[f32], k: usize, bits: u32, cost: &[f32], scale: &[f32]) -> Vec<i8> {
+    let mut bins = vec![Bin::default(); 255];
+    for (row, &s) in w.chunks_exact(k).zip(scale) {
+        for (&v, &c) in row.iter().zip(cost) {
+            let x = f64::from(v / s).clamp(-127.0, 127.0);
+            let weight = f64::from(c) * f64::from(s) * f64::from(s);
+            let bin = &mut bins[(x.round() + 127.0) as usize];
+            bin.weight += weight;
+            bin.first += weight * x;
+            bin.second += weight * x * x;
+        }
+    }
+    best_levels(&bins, -127.0, 1 << bits).0.into_iter().map(|i| (i as i32 - 127) as i8).collect()
+}
+
+/// int8 value + 128 → nearest level.
+fn nearest_table(table: &[i8]) -> Vec<f32> {
+    (-128i32..128)
+        .map(|q| table.iter().copied().min_by_key(|&l| (i32::from(l) - q).abs()).map_or(0.0, f32::from))
+        .collect()
+}

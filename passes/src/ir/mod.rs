@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
-use petgraph::visit::EdgeRef;
+use petgraph::visit::{EdgeRef, IntoEdgeReferences};
 use vitq_onnx::{Model, NodeMsg, Tensor, TensorMsg, ValueInfoMsg};
 
 pub use import::ImportError;
@@ -416,6 +416,50 @@ impl Graph {
             self.names.insert(name.clone());
             op.outputs[value.slot] = name;
         }
+    }
+
+    /// [`Graph::replace_uses`], and `new` takes the name of `old`: for a rewrite that computes the same value by
+    /// another operator. The name stays what a person finds in the file.
+    pub fn supersede(&mut self, old: Outlet, new: Outlet) {
+        let renames = !self.is_output(old) && !self.is_output(new) && self.op(old.node).is_some();
+        self.replace_uses(old, new);
+        if renames && self.op(new.node).is_some() && !self.captured(old) && !self.captured(new) {
+            let name = self.name(old).to_owned();
+            let spare = self.fresh(&format!("{name}/replaced"));
+            self.rename(old, spare);
+            self.rename(new, name);
+        }
+    }
+
+    /// Makes an operator with one output the initialiser that holds its result; the value keeps its name and readers.
+    pub fn freeze(&mut self, id: NodeId, mut tensor: TensorMsg) {
+        tensor.name = Some(self.name(Outlet { node: id, slot: 0 }).to_owned());
+        let read: Vec<_> = self
+            .net
+            .edges_directed(id, Direction::Incoming)
+            .map(|e| e.id())
+            .collect();
+        for edge in read {
+            self.net.remove_edge(edge);
+        }
+        self.net[id] = Node::Initializer(tensor);
+    }
+
+    /// Every use of a value by an operator: the value, and where it is read.
+    pub fn uses(&self) -> impl Iterator<Item = (Outlet, Reader)> + '_ {
+        self.net.edge_references().map(|e| {
+            let value = Outlet {
+                node: e.source(),
+                slot: e.weight().from,
+            };
+            (
+                value,
+                Reader {
+                    node: e.target(),
+                    slot: e.weight().to,
+                },
+            )
+        })
     }
 
     /// Replaces the data of the initialiser behind `value` if nothing else reads it; otherwise gives the one

@@ -1,0 +1,123 @@
+//! Exact rewrites that bring exporters' spellings to one form: constants folded, shape arithmetic gone but for
+//! the batch, LayerNormalization and Linear each in one piece.
+//!
+//! One rule a file. Names of graph inputs and outputs and the dynamic batch stay.
+
+mod axes;
+mod constants;
+mod identity;
+mod layer_norm;
+mod linear;
+mod shape_arithmetic;
+pub mod upgrade;
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+
+use crate::check::debug_check;
+use crate::infer::{Shapes, infer};
+use crate::ir::{Graph, Outlet, Slot};
+
+/// What was done, and what could not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How often each rule fired.
+    pub fired: BTreeMap<&'static str, usize>,
+    /// Rewrites that matched and were declined, each with its reason.
+    pub declined: Vec<String>,
+}
+
+impl Report {
+    fn decline(&mut self, reason: String) {
+        if !self.declined.contains(&reason) {
+            self.declined.push(reason);
+        }
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        for (rule, times) in &self.fired {
+            writeln!(f, "{rule}: {times}")?;
+        }
+        for reason in &self.declined {
+            writeln!(f, "declined: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A rewrite: applies itself wherever it matches and says how often that was.
+type Rule = fn(&mut Graph, &Shapes, &mut Report) -> usize;
+
+/// The rules in the order in which they help each other.
+const RULES: [(&str, Rule); 5] = [
+    ("constants", constants::apply),
+    ("identity", identity::apply),
+    ("shape_arithmetic", shape_arithmetic::apply),
+    ("layer_norm", layer_norm::apply),
+    ("linear", linear::apply),
+];
+
+/// Every rule makes the graph smaller or brings one operator to its final form, so rounds are few; the limit
+/// only guards against a rule that undoes another.
+const MAX_ROUNDS: usize = 32;
+
+/// Applies all rules until none fires.
+pub fn simplify(graph: &mut Graph) -> Report {
+    let mut report = Report::default();
+    for _ in 0..MAX_ROUNDS {
+        let mut fired = 0;
+        for (name, rule) in RULES {
+            // Ids of removed nodes are given out again, so shapes never outlive a removal.
+            let shapes = infer(graph);
+            let times = rule(graph, &shapes, &mut report);
+            graph.remove_dead();
+            debug_check(graph, name);
+            if times > 0 {
+                *report.fired.entry(name).or_default() += times;
+            }
+            fired += times;
+        }
+        if fired == 0 {
+            break;
+        }
+    }
+    report
+}
+
+/// Makes the readers of `old` read `new`, an equal value. Declines, as nothing would be gained, where only a
+/// sub-graph reads `old`, or where it is a graph output and `new` cannot take its name.
+fn bypass(graph: &mut Graph, old: Outlet, new: Outlet) -> bool {
+    let renamable =
+        graph.op(new.node).is_some() && !graph.is_output(new) && !graph.is_captured(new);
+    let read = graph.readers(old).iter().any(|r| r.slot != Slot::Capture);
+    let useful = if graph.is_output(old) {
+        renamable && !graph.is_captured(old)
+    } else {
+        read
+    };
+    if useful {
+        graph.replace_uses(old, new);
+    }
+    useful
+}
+
+/// The float constant with one element behind a value, and its rank.
+fn scalar(graph: &Graph, value: Outlet) -> Option<(f32, usize)> {
+    let dims = graph.constant_dims(value)?;
+    if dims.iter().any(|&d| d != 1) {
+        return None;
+    }
+    let tensor = graph.tensor(value).filter(|t| t.dtype.is_float())?;
+    Some((tensor.scalar_f32().ok()?, dims.len()))
+}
+
+/// The last part of a node's name exchanged: `/norm1/Add_1` → `/norm1/LayerNormalization`.
+fn sibling_name(name: &str, op_type: &str) -> String {
+    match name.rfind('/') {
+        Some(at) => format!("{}/{op_type}", &name[..at]),
+        None if name.is_empty() => op_type.to_owned(),
+        None => format!("{name}_{op_type}"),
+    }
+}

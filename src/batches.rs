@@ -26,7 +26,10 @@ pub struct Batch {
 impl Batch {
     /// Rows of the batch axis, the ones that only fill it up included.
     pub fn size(&self) -> usize {
-        self.tensors.first().and_then(|(_, array)| array.dims().first().copied()).unwrap_or(1)
+        self.tensors
+            .first()
+            .and_then(|(_, array)| array.dims().first().copied())
+            .unwrap_or(1)
     }
 }
 
@@ -34,7 +37,11 @@ impl<'a> Batches<'a> {
     /// The samples of `range` (cut to the dataset), `size` a run.
     pub fn new(dataset: &'a Dataset, range: Range<usize>, size: usize) -> Self {
         let end = range.end.min(dataset.len());
-        Self { dataset, range: range.start.min(end)..end, size: size.max(1) }
+        Self {
+            dataset,
+            range: range.start.min(end)..end,
+            size: size.max(1),
+        }
     }
 
     /// How many samples there are.
@@ -63,20 +70,31 @@ impl<'a> Batches<'a> {
     pub fn batch(&self, index: usize) -> Result<Batch, InputError> {
         let start = self.range.start + index * self.size;
         let end = self.range.end.min(start + self.size);
-        let read = (start..end.max(start + 1)).map(|i| self.dataset.get(i)).collect::<Result<Vec<_>, _>>()?;
+        let read = (start..end.max(start + 1))
+            .map(|i| self.dataset.get(i))
+            .collect::<Result<Vec<_>, _>>()?;
         let last = read.len() - 1;
-        let tensors = read[0].tensors.iter().enumerate().map(|(input, (name, _))| {
-            let parts: Vec<&Array> = (0..self.size).map(|i| &read[i.min(last)].tensors[input].1).collect();
-            let stacked = stack(&parts).ok_or_else(|| InputError::ImageSize {
-                path: read[last].name.clone().into(),
-                input: name.clone(),
-                given: format!("{:?}", parts[last].dims()),
-                wanted: format!("{:?} in every sample of a batch", parts[0].dims()),
-            })?;
-            Ok((name.clone(), stacked))
-        });
+        let tensors = read[0]
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(input, (name, _))| {
+                let parts: Vec<&Array> = (0..self.size)
+                    .map(|i| &read[i.min(last)].tensors[input].1)
+                    .collect();
+                let stacked = stack(&parts).ok_or_else(|| InputError::ImageSize {
+                    path: read[last].name.clone().into(),
+                    input: name.clone(),
+                    given: format!("{:?}", parts[last].dims()),
+                    wanted: format!("{:?} in every sample of a batch", parts[0].dims()),
+                })?;
+                Ok((name.clone(), stacked))
+            });
         let tensors = tensors.collect::<Result<_, InputError>>()?;
-        Ok(Batch { tensors, samples: read.into_iter().map(|it| (it.name, it.label)).collect() })
+        Ok(Batch {
+            tensors,
+            samples: read.into_iter().map(|it| (it.name, it.label)).collect(),
+        })
     }
 }
 
@@ -111,5 +129,78 @@ fn stack(parts: &[&Array]) -> Option<Array> {
 
 fn concatenate<T: Clone>(parts: &[&ArcArray<T, IxDyn>]) -> Option<ArcArray<T, IxDyn>> {
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-    ndarray::concatenate(Axis(0), &views).ok().map(|joined| joined.into_shared())
+    ndarray::concatenate(Axis(0), &views)
+        .ok()
+        .map(|joined| joined.into_shared())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{ElementType, InputSpec, ModelInput};
+
+    /// Five samples of one number each, 0 to 4.
+    fn dataset(folder: &tempfile::TempDir) -> Dataset {
+        let path = folder.path().join("x.safetensors");
+        let bytes: Vec<u8> = (0..5).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![5, 1], &bytes)
+                .unwrap();
+        std::fs::write(&path, safetensors::serialize([("x", view)], None).unwrap()).unwrap();
+        let inputs = vec![ModelInput {
+            name: "x".into(),
+            dims: vec![Some(2), Some(1)],
+            element: ElementType::F32,
+        }];
+        Dataset::open(
+            &path,
+            &InputSpec {
+                inputs,
+                preprocess: None,
+                classes: None,
+            },
+        )
+        .unwrap()
+    }
+
+    fn values(batches: &Batches<'_>, index: usize) -> (Vec<f32>, usize) {
+        let batch = batches.batch(index).unwrap();
+        assert_eq!(batch.size(), 2);
+        (
+            batch.tensors[0]
+                .1
+                .as_f32()
+                .unwrap()
+                .iter()
+                .copied()
+                .collect(),
+            batch.samples.len(),
+        )
+    }
+
+    #[test]
+    fn the_last_batch_is_filled_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(&folder);
+        let batches = Batches::new(&dataset, 2..9, 2);
+        assert_eq!((batches.samples(), batches.len()), (3, 2));
+        assert_eq!(values(&batches, 0), (vec![2.0, 3.0], 2));
+        assert_eq!(values(&batches, 1), (vec![4.0, 4.0], 1));
+        assert!(batches.batch(2).is_err());
+        assert!(
+            batches
+                .describe()
+                .starts_with("numbers 3 to 5 of 5 samples"),
+            "{}",
+            batches.describe()
+        );
+    }
+
+    #[test]
+    fn a_range_behind_the_end_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(&folder);
+        let batches = Batches::new(&dataset, 5..10, 2);
+        assert_eq!((batches.samples(), batches.len()), (0, 0));
+    }
 }

@@ -149,10 +149,17 @@ pub enum Error {
 /// At most five lines, for a message.
 fn listed(declined: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut text: String = declined.iter().take(SHOWN).map(|line| format!("\n  {line}")).collect();
+    let mut text: String = declined
+        .iter()
+        .take(SHOWN)
+        .map(|line| format!("\n  {line}"))
+        .collect();
     match declined.len() {
         0 => text.push_str("; is it a vision transformer with its weights inside?"),
-        n if n > SHOWN => text.push_str(&format!("\n  and {} more: `vitq inspect` lists them", n - SHOWN)),
+        n if n > SHOWN => text.push_str(&format!(
+            "\n  and {} more: `vitq inspect` lists them",
+            n - SHOWN
+        )),
         _ => {}
     }
     text

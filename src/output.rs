@@ -13,20 +13,32 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Output`] says why.
 pub fn check(path: &Path, sources: &[&Path]) -> Result<(), Error> {
-    let refuse = |reason: String| Error::Output { path: path.into(), reason };
+    let refuse = |reason: String| Error::Output {
+        path: path.into(),
+        reason,
+    };
     if path.is_dir() || path.file_name().is_none() {
         return Err(refuse("it is a folder; name a file".into()));
     }
     if let Some(source) = sources.iter().find(|source| same_file(path, source)) {
-        return Err(refuse(format!("{} is read here and would be overwritten; choose another name", source.display())));
+        return Err(refuse(format!(
+            "{} is read here and would be overwritten; choose another name",
+            source.display()
+        )));
     }
     let folder = folder(path);
     if !folder.is_dir() {
-        return Err(refuse(format!("there is no folder {}; make it first", folder.display())));
+        return Err(refuse(format!(
+            "there is no folder {}; make it first",
+            folder.display()
+        )));
     }
-    NamedTempFile::new_in(folder)
-        .map(drop)
-        .map_err(|error| refuse(format!("{} takes no files ({error}); choose another folder", folder.display())))
+    NamedTempFile::new_in(folder).map(drop).map_err(|error| {
+        refuse(format!(
+            "{} takes no files ({error}); choose another folder",
+            folder.display()
+        ))
+    })
 }
 
 /// Writes beside and renames, so that no half-written file is ever seen under the name.
@@ -44,7 +56,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(unix)]
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder(path))
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder(path))
 }
 
 /// A temporary file.
@@ -54,7 +68,9 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 fn folder(path: &Path) -> &Path {
-    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|it| !it.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Whether both names lead to one file, through links too.

@@ -84,7 +84,11 @@ impl Quantizer {
             guard: true,
             seed: 0,
         };
-        Self { settings, samples: CALIBRATION_SAMPLES, target: ONNX_RUNTIME }
+        Self {
+            settings,
+            samples: CALIBRATION_SAMPLES,
+            target: ONNX_RUNTIME,
+        }
     }
 
     /// Width of weights and of activations, 2 to 8 bits each.
@@ -120,11 +124,20 @@ impl Quantizer {
         output::check(job.out, &[job.model])?;
         let model = FloatModel::open(job.model)?; // load → simplify → recognise
         let calibration = job.calibration.open(&model)?;
-        let evaluation = job.evaluation.map(|source| source.open(&model)).transpose()?;
+        let evaluation = job
+            .evaluation
+            .map(|source| source.open(&model))
+            .transpose()?;
         let outcome = self.plan(&model, &calibration, progress)?; // observe, search, solve
         let quantised = self.apply(&model, &outcome.plan)?; // fold, quantise, lower, check
         let seconds = clock.elapsed().as_secs_f64();
-        let verification = self.verify(&model, (job.out, &quantised), &calibration, evaluation.as_ref(), progress)?;
+        let verification = self.verify(
+            &model,
+            (job.out, &quantised),
+            &calibration,
+            evaluation.as_ref(),
+            progress,
+        )?;
         // Last, so that whatever fails before leaves no file that looks like a result.
         vitq_onnx::save(&quantised, job.out, &SaveOptions::default())?;
         Ok(Report {
@@ -145,12 +158,27 @@ impl Quantizer {
     ///
     /// # Errors
     /// There is nothing to quantise, a name to keep float is no site's, or a sample or the model does not work.
-    pub fn plan(&self, model: &FloatModel, calibration: &Dataset, progress: &dyn Progress) -> Result<Outcome, Error> {
+    pub fn plan(
+        &self,
+        model: &FloatModel,
+        calibration: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Outcome, Error> {
         model.require_sites()?;
         self.require_known_names(model)?;
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
-        tracing::info!(feeds = feeds.len(), sites = model.structure.sites.len(), "calibrating");
-        let mut outcome = calibrate::calibrate(&model.graph, &model.structure, &feeds, &self.settings, progress)?;
+        tracing::info!(
+            feeds = feeds.len(),
+            sites = model.structure.sites.len(),
+            "calibrating"
+        );
+        let mut outcome = calibrate::calibrate(
+            &model.graph,
+            &model.structure,
+            &feeds,
+            &self.settings,
+            progress,
+        )?;
         outcome.plan.model = model.fingerprint.clone();
         outcome.plan.settings = self.described(feeds.samples());
         Ok(outcome)
@@ -162,10 +190,21 @@ impl Quantizer {
     /// The plan does not fit the model.
     pub fn apply(&self, model: &FloatModel, plan: &Plan) -> Result<Model, Error> {
         let mut graph = model.graph.clone();
-        let report = apply(&mut graph, &model.structure, plan, &self.target)
-            .map_err(|source| Error::Apply { path: model.path.clone(), source })?;
-        tracing::info!(quantisers = report.quantisers, opset = report.opset, "applied");
-        check(&graph).map_err(|faults| Error::Unsound { path: model.path.clone(), faults })?;
+        let report = apply(&mut graph, &model.structure, plan, &self.target).map_err(|source| {
+            Error::Apply {
+                path: model.path.clone(),
+                source,
+            }
+        })?;
+        tracing::info!(
+            quantisers = report.quantisers,
+            opset = report.opset,
+            "applied"
+        );
+        check(&graph).map_err(|faults| Error::Unsound {
+            path: model.path.clone(),
+            faults,
+        })?;
         Ok(graph.export())
     }
 
@@ -180,20 +219,39 @@ impl Quantizer {
     ) -> Result<Option<Verification>, Error> {
         let data = match evaluation {
             Some(dataset) => Batches::new(dataset, 0..dataset.len(), model.batch()),
-            None => Batches::new(calibration, self.samples..self.samples.saturating_mul(2), model.batch()),
+            None => Batches::new(
+                calibration,
+                self.samples..self.samples.saturating_mul(2),
+                model.batch(),
+            ),
         };
         if data.samples() == 0 {
             return Ok(None);
         }
-        verify(model, Candidate { path, message }, &data, Runtime::Tract, progress).map(Some)
+        verify(
+            model,
+            Candidate { path, message },
+            &data,
+            Runtime::Tract,
+            progress,
+        )
+        .map(Some)
     }
 
     fn require_known_names(&self, model: &FloatModel) -> Result<(), Error> {
         let sites = &model.structure.sites;
         for name in &self.settings.keep_float {
-            if !sites.iter().any(|site| site.name == *name || site.path == *name) {
-                let similar = sites.iter().find(|site| site.path.contains(name.as_str()) || name.contains(&site.path));
-                return Err(Error::UnknownSite { name: name.clone(), similar: similar.map(|site| site.path.clone()) });
+            if !sites
+                .iter()
+                .any(|site| site.name == *name || site.path == *name)
+            {
+                let similar = sites
+                    .iter()
+                    .find(|site| site.path.contains(name.as_str()) || name.contains(&site.path));
+                return Err(Error::UnknownSite {
+                    name: name.clone(),
+                    similar: similar.map(|site| site.path.clone()),
+                });
             }
         }
         Ok(())
@@ -208,13 +266,20 @@ impl Quantizer {
             ("scope", word(&s.scope)),
             ("codes", word(&s.codes)),
             ("effort", word(&s.effort)),
-            ("edge_bits", s.edge_bits.map_or_else(|| "as bits".into(), |bits| bits.to_string())),
+            (
+                "edge_bits",
+                s.edge_bits
+                    .map_or_else(|| "as bits".into(), |bits| bits.to_string()),
+            ),
             ("keep_float", s.keep_float.join(", ")),
             ("guard", s.guard.to_string()),
             ("seed", s.seed.to_string()),
             ("samples", samples.to_string()),
             ("target", self.target.name.to_owned()),
         ];
-        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
     }
 }

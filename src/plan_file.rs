@@ -117,17 +117,31 @@ pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanFileError> {
         Ok::<_, PlanFileError>(())
     })?;
     let views = taken.iter().filter_map(|(key, dtype, bytes)| {
-        Some((key, TensorView::new(*dtype, vec![bytes.len() / width(*dtype)], bytes).ok()?))
+        Some((
+            key,
+            TensorView::new(*dtype, vec![bytes.len() / width(*dtype)], bytes).ok()?,
+        ))
     });
     let write = |path: &Path, bytes: &[u8]| {
-        output::write(path, bytes).map_err(|source| PlanFileError::Write { path: path.into(), source })
+        output::write(path, bytes).map_err(|source| PlanFileError::Write {
+            path: path.into(),
+            source,
+        })
     };
     let arrays = safetensors::serialize(views, None).map_err(|error| PlanFileError::Write {
         path: beside.clone(),
         source: io::Error::other(error),
     })?;
-    let arrays_file = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let document = Document { arrays_file, plan, arrays: sizes };
+    let arrays_file = beside
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let document = Document {
+        arrays_file,
+        plan,
+        arrays: sizes,
+    };
     let json = serde_json::to_vec_pretty(&document).map_err(|source| PlanFileError::Write {
         path: path.into(),
         source: source.into(),
@@ -141,31 +155,59 @@ pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanFileError> {
 /// # Errors
 /// A file is missing, is no plan, is of another version, or the arrays are not those of the JSON.
 pub fn load(path: &Path) -> Result<Plan, PlanFileError> {
-    let read = |path: &Path| fs::read(path).map_err(|source| PlanFileError::Read { path: path.into(), source });
-    let no_plan = |source| PlanFileError::Json { path: path.into(), source };
+    let read = |path: &Path| {
+        fs::read(path).map_err(|source| PlanFileError::Read {
+            path: path.into(),
+            source,
+        })
+    };
+    let no_plan = |source| PlanFileError::Json {
+        path: path.into(),
+        source,
+    };
     let json = read(path)?;
-    let found = serde_json::from_slice::<Header>(&json).map_err(no_plan)?.plan.version;
+    let found = serde_json::from_slice::<Header>(&json)
+        .map_err(no_plan)?
+        .plan
+        .version;
     if found != VERSION {
-        return Err(PlanFileError::Version { path: path.into(), found });
+        return Err(PlanFileError::Version {
+            path: path.into(),
+            found,
+        });
     }
-    let Document { mut plan, arrays, .. } = serde_json::from_slice(&json).map_err(no_plan)?;
+    let Document {
+        mut plan, arrays, ..
+    } = serde_json::from_slice(&json).map_err(no_plan)?;
     let beside = arrays_path(path);
     let bytes = read(&beside)?;
-    let wrong = |reason| PlanFileError::Arrays { path: beside.clone(), reason };
-    let stored = SafeTensors::deserialize(&bytes).map_err(|error| wrong(format!("no safetensors file ({error})")))?;
+    let wrong = |reason| PlanFileError::Arrays {
+        path: beside.clone(),
+        reason,
+    };
+    let stored = SafeTensors::deserialize(&bytes)
+        .map_err(|error| wrong(format!("no safetensors file ({error})")))?;
     let mut open: HashMap<String, usize> = arrays.into_iter().collect();
     visit(&mut plan, &mut |key, array| {
-        let Some(size) = open.remove(&key) else { return Ok(()) };
-        let tensor = stored.tensor(&key).map_err(|_| wrong(format!("the array `{key}` is missing")))?;
+        let Some(size) = open.remove(&key) else {
+            return Ok(());
+        };
+        let tensor = stored
+            .tensor(&key)
+            .map_err(|_| wrong(format!("the array `{key}` is missing")))?;
         if tensor.dtype() != array.dtype() || tensor.data().len() != size * width(array.dtype()) {
-            return Err(wrong(format!("the array `{key}` has another type or length than the plan says")));
+            return Err(wrong(format!(
+                "the array `{key}` has another type or length than the plan says"
+            )));
         }
         array.fill(tensor.data());
         Ok(())
     })?;
     match open.into_keys().next() {
         None => Ok(plan),
-        Some(key) => Err(wrong(format!("the plan lists the array `{key}`, for which it has no site"))),
+        Some(key) => Err(wrong(format!(
+            "the plan lists the array `{key}`, for which it has no site"
+        ))),
     }
 }
 
@@ -173,7 +215,12 @@ pub fn load(path: &Path) -> Result<Plan, PlanFileError> {
 ///
 /// # Errors
 /// [`PlanFileError::OtherModel`].
-pub fn check_model(plan: &Plan, path: &Path, model: &Path, fingerprint: &str) -> Result<(), PlanFileError> {
+pub fn check_model(
+    plan: &Plan,
+    path: &Path,
+    model: &Path,
+    fingerprint: &str,
+) -> Result<(), PlanFileError> {
     if plan.model == fingerprint {
         return Ok(());
     }
@@ -205,8 +252,14 @@ impl ArrayMut<'_> {
     fn take(self) -> Option<(Dtype, Vec<u8>)> {
         let dtype = self.dtype();
         let bytes = match self {
-            Self::F32(array) => std::mem::take(array).iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Self::I8(array) => std::mem::take(array).iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F32(array) => std::mem::take(array)
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect(),
+            Self::I8(array) => std::mem::take(array)
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect(),
             Self::U8(array) => std::mem::take(array),
         };
         (!bytes.is_empty()).then_some((dtype, bytes))
@@ -214,7 +267,14 @@ impl ArrayMut<'_> {
 
     fn fill(self, bytes: &[u8]) {
         match self {
-            Self::F32(array) => *array = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::F32(array) => {
+                *array = bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&b| f32::from_le_bytes(b))
+                    .collect()
+            }
             Self::I8(array) => *array = bytes.iter().map(|&b| i8::from_le_bytes([b])).collect(),
             Self::U8(array) => *array = bytes.to_vec(),
         }
@@ -229,15 +289,24 @@ fn width(dtype: Dtype) -> usize {
 }
 
 /// Shows every array of the plan with its key.
-fn visit<E>(plan: &mut Plan, see: &mut impl FnMut(String, ArrayMut<'_>) -> Result<(), E>) -> Result<(), E> {
+fn visit<E>(
+    plan: &mut Plan,
+    see: &mut impl FnMut(String, ArrayMut<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     for norm in &mut plan.norms {
-        see(format!("{}#gamma", norm.norm), ArrayMut::F32(&mut norm.gamma))?;
+        see(
+            format!("{}#gamma", norm.norm),
+            ArrayMut::F32(&mut norm.gamma),
+        )?;
         see(format!("{}#beta", norm.norm), ArrayMut::F32(&mut norm.beta))?;
     }
     for site in &mut plan.sites {
         let name = &site.site;
         match &mut site.decision {
-            Decision::Float { replace: Some((weight, bias)), .. } => {
+            Decision::Float {
+                replace: Some((weight, bias)),
+                ..
+            } => {
                 see(format!("{name}#weight"), ArrayMut::F32(weight))?;
                 see(format!("{name}#bias"), ArrayMut::F32(bias))?;
             }
@@ -259,9 +328,18 @@ fn visit_linear<E>(
 ) -> Result<(), E> {
     let weight = &mut linear.weight;
     visit_activation(&format!("{name}#activation"), &mut linear.activation, see)?;
-    see(format!("{name}#weight.codes"), ArrayMut::I8(&mut weight.codes))?;
-    see(format!("{name}#weight.scale"), ArrayMut::F32(&mut weight.scale))?;
-    see(format!("{name}#weight.zero_point"), ArrayMut::I8(&mut weight.zero_point))?;
+    see(
+        format!("{name}#weight.codes"),
+        ArrayMut::I8(&mut weight.codes),
+    )?;
+    see(
+        format!("{name}#weight.scale"),
+        ArrayMut::F32(&mut weight.scale),
+    )?;
+    see(
+        format!("{name}#weight.zero_point"),
+        ArrayMut::I8(&mut weight.zero_point),
+    )?;
     if let Some(table) = &mut weight.table {
         see(format!("{name}#weight.table"), ArrayMut::I8(table))?;
     }
@@ -270,7 +348,10 @@ fn visit_linear<E>(
         see(format!("{name}#pre_scale"), ArrayMut::F32(scale))?;
     }
     if let Some(branch) = &mut linear.low_rank {
-        see(format!("{name}#low_rank.down"), ArrayMut::F32(&mut branch.down))?;
+        see(
+            format!("{name}#low_rank.down"),
+            ArrayMut::F32(&mut branch.down),
+        )?;
         see(format!("{name}#low_rank.up"), ArrayMut::F32(&mut branch.up))?;
     }
     Ok(())
@@ -293,7 +374,11 @@ mod tests {
     use vitq_passes::plan::{LowRank, NormPlan, SitePlan, Weight};
 
     fn uniform() -> Activation {
-        Activation::Uniform { bits: 8, scale: 0.1, zero_point: 7 }
+        Activation::Uniform {
+            bits: 8,
+            scale: 0.1,
+            zero_point: 7,
+        }
     }
 
     fn linear() -> LinearPlan {
@@ -315,22 +400,51 @@ mod tests {
                 table: Some((-8..8).collect()),
             },
             bias: vec![0.0, -1.5],
-            low_rank: Some(LowRank { rank: 1, down: vec![1.0, 2.0, 3.0], up: vec![0.5, 0.25] }),
+            low_rank: Some(LowRank {
+                rank: 1,
+                down: vec![1.0, 2.0, 3.0],
+                up: vec![0.5, 0.25],
+            }),
         }
     }
 
     fn plan() -> Plan {
-        let site = |name: &str, decision| SitePlan { site: name.into(), decision };
+        let site = |name: &str, decision| SitePlan {
+            site: name.into(),
+            decision,
+        };
         Plan {
             version: VERSION,
             model: "00ff".into(),
             settings: [("bits".to_owned(), "w4a4".to_owned())].into(),
-            norms: vec![NormPlan { norm: "norm1".into(), gamma: vec![1.0, 1.1], beta: vec![0.0, -0.3] }],
+            norms: vec![NormPlan {
+                norm: "norm1".into(),
+                gamma: vec![1.0, 1.1],
+                beta: vec![0.0, -0.3],
+            }],
             sites: vec![
                 site("a", Decision::Linear(linear())),
-                site("b", Decision::Float { reason: "asked for".into(), replace: Some((vec![1.0; 6], vec![0.7; 2])) }),
-                site("c", Decision::Product { left: uniform(), right: Activation::LogSqrt2 { bits: 4, shift: 1 } }),
-                site("d", Decision::Float { reason: "the head".into(), replace: None }),
+                site(
+                    "b",
+                    Decision::Float {
+                        reason: "asked for".into(),
+                        replace: Some((vec![1.0; 6], vec![0.7; 2])),
+                    },
+                ),
+                site(
+                    "c",
+                    Decision::Product {
+                        left: uniform(),
+                        right: Activation::LogSqrt2 { bits: 4, shift: 1 },
+                    },
+                ),
+                site(
+                    "d",
+                    Decision::Float {
+                        reason: "the head".into(),
+                        replace: None,
+                    },
+                ),
             ],
         }
     }
@@ -354,7 +468,10 @@ mod tests {
         let (_folder, path) = saved();
         let json = fs::read_to_string(&path).unwrap();
         let document: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(document["plan"]["sites"][0]["decision"]["linear"]["weight"]["codes"], serde_json::json!([]));
+        assert_eq!(
+            document["plan"]["sites"][0]["decision"]["linear"]["weight"]["codes"],
+            serde_json::json!([])
+        );
         assert_eq!(document["arrays"]["a#weight.codes"], 6);
         assert_eq!(document["arrays_file"], "a.plan.safetensors");
     }
@@ -362,18 +479,31 @@ mod tests {
     #[test]
     fn other_versions_are_refused_by_number() {
         let (_folder, path) = saved();
-        let json = fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 99");
+        let json = fs::read_to_string(&path)
+            .unwrap()
+            .replace("\"version\": 1", "\"version\": 99");
         fs::write(&path, json).unwrap();
-        assert!(matches!(load(&path), Err(PlanFileError::Version { found: 99, .. })));
+        assert!(matches!(
+            load(&path),
+            Err(PlanFileError::Version { found: 99, .. })
+        ));
     }
 
     #[test]
     fn arrays_must_be_there_and_fit() {
         let (_folder, path) = saved();
         let json = fs::read_to_string(&path).unwrap();
-        fs::write(&path, json.replace("\"a#weight.codes\": 6", "\"a#weight.codes\": 7")).unwrap();
+        fs::write(
+            &path,
+            json.replace("\"a#weight.codes\": 6", "\"a#weight.codes\": 7"),
+        )
+        .unwrap();
         assert!(matches!(load(&path), Err(PlanFileError::Arrays { .. })));
-        fs::write(&path, json.replace("\"a#weight.codes\": 6", "\"e#weight.codes\": 6")).unwrap();
+        fs::write(
+            &path,
+            json.replace("\"a#weight.codes\": 6", "\"e#weight.codes\": 6"),
+        )
+        .unwrap();
         assert!(matches!(load(&path), Err(PlanFileError::Arrays { .. })));
         fs::write(&path, &json).unwrap();
         fs::write(arrays_path(&path), b"short").unwrap();
@@ -393,6 +523,9 @@ mod tests {
     fn a_plan_belongs_to_its_model() {
         let (model, path) = (Path::new("m.onnx"), Path::new("p.json"));
         assert!(check_model(&plan(), path, model, "00ff").is_ok());
-        assert!(matches!(check_model(&plan(), path, model, "00fe"), Err(PlanFileError::OtherModel { .. })));
+        assert!(matches!(
+            check_model(&plan(), path, model, "00fe"),
+            Err(PlanFileError::OtherModel { .. })
+        ));
     }
 }

@@ -28,7 +28,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    output::check(&args.out, &[&args.model, &args.plan, &plan_file::arrays_path(&args.plan)])?;
+    output::check(
+        &args.out,
+        &[&args.model, &args.plan, &plan_file::arrays_path(&args.plan)],
+    )?;
     let plan = plan_file::load(&args.plan)?;
     let model = FloatModel::open(&args.model)?;
     plan_file::check_model(&plan, &args.plan, &model.path, &model.fingerprint)?;

@@ -61,7 +61,11 @@ pub struct Args {
 impl Args {
     /// The samples to calibrate on.
     pub fn source(&self) -> Source {
-        Source { path: self.calib.clone(), classes: None, contract: self.preprocessing.contract() }
+        Source {
+            path: self.calib.clone(),
+            classes: None,
+            contract: self.preprocessing.contract(),
+        }
     }
 
     /// The quantiser that they describe.
@@ -77,7 +81,10 @@ impl Args {
             guard: !self.no_guard,
             seed: self.seed,
         };
-        Quantizer::new().settings(settings).samples(self.samples.get()).target(self.target)
+        Quantizer::new()
+            .settings(settings)
+            .samples(self.samples.get())
+            .target(self.target)
     }
 }
 
@@ -92,12 +99,19 @@ impl FromStr for Widths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let widths = text.strip_prefix(['w', 'W']).and_then(|rest| rest.split_once(['a', 'A']));
+        let widths = text
+            .strip_prefix(['w', 'W'])
+            .and_then(|rest| rest.split_once(['a', 'A']));
         let width = |digits: &str| digits.parse().ok().filter(|bits| (2..=8).contains(bits));
-        let parsed = widths.and_then(|(weights, activations)| Some((width(weights)?, width(activations)?)));
-        let (weights, activations) =
-            parsed.ok_or("give the widths of weights and activations, 2 to 8 bits each, as in w8a8 or w4a8")?;
-        Ok(Self { weights, activations })
+        let parsed =
+            widths.and_then(|(weights, activations)| Some((width(weights)?, width(activations)?)));
+        let (weights, activations) = parsed.ok_or(
+            "give the widths of weights and activations, 2 to 8 bits each, as in w8a8 or w4a8",
+        )?;
+        Ok(Self {
+            weights,
+            activations,
+        })
     }
 }
 
@@ -125,7 +139,13 @@ mod tests {
 
     #[test]
     fn widths_are_read_and_bounded() {
-        assert_eq!("w4a8".parse(), Ok(Widths { weights: 4, activations: 8 }));
+        assert_eq!(
+            "w4a8".parse(),
+            Ok(Widths {
+                weights: 4,
+                activations: 8
+            })
+        );
         for wrong in ["", "w8", "8a8", "w1a8", "w8a9", "w8a", "w-4a8", "w8a8x"] {
             assert!(wrong.parse::<Widths>().is_err(), "{wrong}");
         }

@@ -48,9 +48,17 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if args.json {
         print::json(&inspection(&model))?;
     } else {
-        let inputs: String = inspection(&model).inputs.iter().map(|it| format!("input {} {} {}\n", it.name, shape(it.shape), it.element)).collect();
+        let inputs: String = inspection(&model)
+            .inputs
+            .iter()
+            .map(|it| format!("input {} {} {}\n", it.name, shape(it.shape), it.element))
+            .collect();
         let opset = model.graph.opset();
-        print::text(&format!("{}: opset {opset}\n{inputs}{}", args.model.display(), model.structure))?;
+        print::text(&format!(
+            "{}: opset {opset}\n{inputs}{}",
+            args.model.display(),
+            model.structure
+        ))?;
     }
     Ok(Verdict::Met)
 }
@@ -71,6 +79,9 @@ fn inspection(model: &FloatModel) -> Inspection<'_> {
 }
 
 fn shape(dims: &[Option<usize>]) -> String {
-    let dims: Vec<String> = dims.iter().map(|dim| dim.map_or_else(|| "?".to_owned(), |d| d.to_string())).collect();
+    let dims: Vec<String> = dims
+        .iter()
+        .map(|dim| dim.map_or_else(|| "?".to_owned(), |d| d.to_string()))
+        .collect();
     format!("[{}]", dims.join(", "))
 }

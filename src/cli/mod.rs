@@ -53,7 +53,10 @@ enum Verdict {
 /// Runs what the arguments ask for.
 pub fn run() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let done = match Cli::parse().command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
@@ -69,7 +72,12 @@ pub fn run() -> ExitCode {
             eprintln!("error: {error}");
             // A source that the message already quotes is not said twice.
             let said = error.to_string();
-            error.chain().skip(1).map(ToString::to_string).filter(|cause| !said.contains(cause)).for_each(|cause| eprintln!("  because: {cause}"));
+            error
+                .chain()
+                .skip(1)
+                .map(ToString::to_string)
+                .filter(|cause| !said.contains(cause))
+                .for_each(|cause| eprintln!("  because: {cause}"));
             ExitCode::from(2)
         }
     }

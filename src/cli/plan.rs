@@ -32,16 +32,25 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
     calibration.threads.apply()?;
     let arrays = plan_file::arrays_path(&args.out);
-    ensure!(arrays != args.out, "{}: a plan's arrays take this name; name the plan .json", args.out.display());
+    ensure!(
+        arrays != args.out,
+        "{}: a plan's arrays take this name; name the plan .json",
+        args.out.display()
+    );
     output::check(&args.out, &[&args.model])?;
     output::check(&arrays, &[&args.model])?;
     let model = FloatModel::open(&args.model)?;
     let samples = calibration.source().open(&model)?;
-    let outcome = calibration.quantizer().plan(&model, &samples, &Bar::new(calibration.quiet))?;
+    let outcome = calibration
+        .quantizer()
+        .plan(&model, &samples, &Bar::new(calibration.quiet))?;
     plan_file::save(&outcome.plan, &args.out)?;
     if !calibration.quiet {
         let (json, arrays) = (args.out.display(), arrays.display());
-        print::text(&format!("{json} and {arrays}\n{}", SitesReport::new(&model, &outcome)))?;
+        print::text(&format!(
+            "{json} and {arrays}\n{}",
+            SitesReport::new(&model, &outcome)
+        ))?;
     }
     Ok(Verdict::Met)
 }

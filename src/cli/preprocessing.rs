@@ -43,7 +43,13 @@ impl Args {
 }
 
 fn triple(text: &str) -> Result<[f32; 3], String> {
-    let numbers = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<f32>, _>>();
+    let numbers = text
+        .split(',')
+        .map(|part| part.trim().parse())
+        .collect::<Result<Vec<f32>, _>>();
     let wrong = || format!("`{text}` is not three numbers with commas between, as in 0.5,0.5,0.5");
-    numbers.ok().and_then(|numbers| numbers.try_into().ok()).ok_or_else(wrong)
+    numbers
+        .ok()
+        .and_then(|numbers| numbers.try_into().ok())
+        .ok_or_else(wrong)
 }

@@ -9,9 +9,15 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar without a stage yet.
     pub fn new(quiet: bool) -> Self {
-        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{msg:>10} [{wide_bar}] {pos}/{len} {elapsed}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:>10} [{wide_bar}] {pos}/{len} {elapsed}")
+        {
             bar.set_style(style);
         }
         Self(bar)

@@ -50,7 +50,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         evaluation: evaluation.as_ref(),
         out: &args.out,
     };
-    let report = calibration.quantizer().quantize(&job, &Bar::new(calibration.quiet))?;
+    let report = calibration
+        .quantizer()
+        .quantize(&job, &Bar::new(calibration.quiet))?;
     if let Some(path) = &args.report {
         report.write(path)?;
     }
@@ -62,5 +64,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
 
 fn evaluation(args: &Args, path: &Path) -> Source {
     let contract = args.calibration.preprocessing.contract();
-    Source { path: path.into(), classes: args.classes.clone(), contract }
+    Source {
+        path: path.into(),
+        classes: args.classes.clone(),
+        contract,
+    }
 }

@@ -16,8 +16,12 @@ pub struct Args {
 impl Args {
     /// Sets the pool up; to be called once.
     pub fn apply(&self) -> anyhow::Result<()> {
-        let Some(threads) = self.threads else { return Ok(()) };
+        let Some(threads) = self.threads else {
+            return Ok(());
+        };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global().with_context(|| format!("cannot start {threads} threads; give --threads a smaller number"))
+        pool.build_global().with_context(|| {
+            format!("cannot start {threads} threads; give --threads a smaller number")
+        })
     }
 }

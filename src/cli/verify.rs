@@ -74,11 +74,28 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let model = FloatModel::open(&args.float)?;
     let message = vitq_onnx::load(&args.quantised).map_err(Error::from)?.model;
     let contract = args.preprocessing.contract();
-    let source = Source { path: args.data.clone(), classes: args.classes.clone(), contract };
+    let source = Source {
+        path: args.data.clone(),
+        classes: args.classes.clone(),
+        contract,
+    };
     let dataset = source.open(&model)?;
-    let data = Batches::new(&dataset, 0..args.samples.unwrap_or(usize::MAX), model.batch());
-    let quantised = Candidate { path: &args.quantised, message: &message };
-    let result = verify(&model, quantised, &data, args.runtime.into(), &Bar::new(args.quiet))?;
+    let data = Batches::new(
+        &dataset,
+        0..args.samples.unwrap_or(usize::MAX),
+        model.batch(),
+    );
+    let quantised = Candidate {
+        path: &args.quantised,
+        message: &message,
+    };
+    let result = verify(
+        &model,
+        quantised,
+        &data,
+        args.runtime.into(),
+        &Bar::new(args.quiet),
+    )?;
     let missed = missed_bars(args, &result)?;
     if args.json {
         print::json(&result)?;
@@ -86,7 +103,11 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         print::text(&result.to_string())?;
     }
     missed.iter().for_each(|line| eprintln!("missed: {line}"));
-    Ok(if missed.is_empty() { Verdict::Met } else { Verdict::Missed })
+    Ok(if missed.is_empty() {
+        Verdict::Met
+    } else {
+        Verdict::Missed
+    })
 }
 
 /// One line a bar that the result misses.
@@ -99,14 +120,22 @@ fn missed_bars(args: &Args, result: &Verification) -> Result<Vec<String>, Error>
             ));
         };
         if classifier.agreement < bar {
-            missed.push(format!("top-1 agreement is {:.2} %, --min-agreement is {bar}", classifier.agreement));
+            missed.push(format!(
+                "top-1 agreement is {:.2} %, --min-agreement is {bar}",
+                classifier.agreement
+            ));
         }
     }
     if let Some(bar) = args.min_sqnr {
         // An output without a figure is equal to the float model's: the comparison refuses those that are not finite.
-        let below = result.outputs.iter().filter_map(|output| Some((&output.name, output.sqnr_db?)));
+        let below = result
+            .outputs
+            .iter()
+            .filter_map(|output| Some((&output.name, output.sqnr_db?)));
         let below = below.filter(|(_, db)| *db < bar);
-        missed.extend(below.map(|(name, db)| format!("SQNR of output `{name}` is {db:.2} dB, --min-sqnr is {bar}")));
+        missed.extend(below.map(|(name, db)| {
+            format!("SQNR of output `{name}` is {db:.2} dB, --min-sqnr is {bar}")
+        }));
     }
     Ok(missed)
 }

@@ -17,7 +17,12 @@ pub struct NotFinite {
 impl NotFinite {
     /// The error of the model at `path`.
     pub fn into_error(self, path: &Path) -> Error {
-        Error::NotFinite { path: path.into(), constant: self.constant, index: self.index, value: self.value }
+        Error::NotFinite {
+            path: path.into(),
+            constant: self.constant,
+            index: self.index,
+            value: self.value,
+        }
     }
 }
 
@@ -27,16 +32,24 @@ impl NotFinite {
 pub fn check(graph: &Graph) -> Result<(), NotFinite> {
     for node in graph.nodes() {
         let value = Outlet { node, slot: 0 };
-        let Some(tensor) = constant(graph, value) else { continue };
+        let Some(tensor) = constant(graph, value) else {
+            continue;
+        };
         if !tensor.dtype.is_float() {
             continue;
         }
-        let Ok(elements) = tensor.to_f32() else { continue };
+        let Ok(elements) = tensor.to_f32() else {
+            continue;
+        };
         let mask = tensor.dims.len() >= 2 && is_mask(graph, value);
         let wrong = |v: &f32| !v.is_finite() && !(mask && *v == f32::NEG_INFINITY);
         if let Some(index) = elements.iter().position(wrong) {
             let constant = graph.name(value).to_owned();
-            return Err(NotFinite { constant, index, value: elements[index] });
+            return Err(NotFinite {
+                constant,
+                index,
+                value: elements[index],
+            });
         }
     }
     Ok(())
@@ -44,10 +57,56 @@ pub fn check(graph: &Graph) -> Result<(), NotFinite> {
 
 /// An initialiser, or the tensor of a `Constant` node.
 fn constant(graph: &Graph, value: Outlet) -> Option<Tensor> {
-    graph.tensor(value).or_else(|| graph.op(value.node).filter(|op| op.is("Constant"))?.tensor("value"))
+    graph.tensor(value).or_else(|| {
+        graph
+            .op(value.node)
+            .filter(|op| op.is("Constant"))?
+            .tensor("value")
+    })
 }
 
 fn is_mask(graph: &Graph, value: Outlet) -> bool {
     let reads = |node: NodeId| graph.op(node).map(Op::op_type);
-    graph.readers(value).iter().all(|reader| matches!(reads(reader.node), Some("Add" | "Where")))
+    graph
+        .readers(value)
+        .iter()
+        .all(|reader| matches!(reads(reader.node), Some("Add" | "Where")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `y = x + mask` or `y = x·w`, with the constant's first element replaced.
+    fn found(body: &str, value: f32) -> Option<String> {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\" : 17]> g (float[2,2] x) => (float[2,2] y) \
+             <float[2,2] c = {{1.0, 2.0, 3.0, 4.0}}> {{ {body} }}"
+        );
+        let mut graph = Graph::parse(&text).unwrap();
+        let reader = graph.outputs()[0].outlet.node;
+        graph.replace_constant(
+            reader,
+            1,
+            &Tensor::from_f32(&[2, 2], &[1.0, value, 3.0, 4.0]),
+        );
+        check(&graph)
+            .err()
+            .map(|it| format!("{} {} {}", it.constant, it.index, it.value))
+    }
+
+    #[test]
+    fn minus_infinity_may_mask_and_nothing_else() {
+        assert_eq!(found("y = Add(x, c)", f32::NEG_INFINITY), None);
+        assert_eq!(found("y = Add(x, c)", f32::NAN), Some("c 1 NaN".into()));
+        assert_eq!(
+            found("y = Add(x, c)", f32::INFINITY),
+            Some("c 1 inf".into())
+        );
+        assert_eq!(
+            found("y = MatMul(x, c)", f32::NEG_INFINITY),
+            Some("c 1 -inf".into())
+        );
+        assert_eq!(found("y = MatMul(x, c)", 5.0), None);
+    }
 }

@@ -20,14 +20,23 @@ pub fn read(graph: &Graph) -> Result<Vec<ModelInput>, String> {
 
 fn input(info: &ValueInfoMsg) -> Result<ModelInput, String> {
     let name = info.name();
-    let Some(Type::TensorType(tensor)) = info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
-        return Err(format!("input `{name}` is no tensor; only tensors can be fed"));
+    let Some(Type::TensorType(tensor)) = info.r#type.as_ref().and_then(|kind| kind.value.as_ref())
+    else {
+        return Err(format!(
+            "input `{name}` is no tensor; only tensors can be fed"
+        ));
     };
     let Some(shape) = &tensor.shape else {
-        return Err(format!("input `{name}` has no shape; export the model with the shapes of its inputs"));
+        return Err(format!(
+            "input `{name}` has no shape; export the model with the shapes of its inputs"
+        ));
     };
     let dims = shape.dim.iter().map(|dim| extent(dim)).collect();
-    Ok(ModelInput { name: name.into(), dims, element: element(name, tensor.elem_type())? })
+    Ok(ModelInput {
+        name: name.into(),
+        dims,
+        element: element(name, tensor.elem_type())?,
+    })
 }
 
 fn extent(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
@@ -49,6 +58,8 @@ fn element(name: &str, code: i32) -> Result<ElementType, String> {
             "input `{name}` takes {}, which is not fed; export the model in float32",
             other.as_str_name()
         )),
-        Err(_) => Err(format!("input `{name}` has the unknown element type {code}")),
+        Err(_) => Err(format!(
+            "input `{name}` has the unknown element type {code}"
+        )),
     }
 }

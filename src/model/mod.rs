@@ -38,24 +38,44 @@ impl FloatModel {
     /// The file is missing or broken, holds weights that are no numbers, or has inputs that cannot be fed.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let message = vitq_onnx::load(path)?.model;
-        let graph_error = |source| Error::Graph { path: path.into(), source };
+        let graph_error = |source| Error::Graph {
+            path: path.into(),
+            source,
+        };
         let mut graph = Graph::import(&message).map_err(graph_error)?;
         finite::check(&graph).map_err(|found| found.into_error(path))?;
-        let inputs = inputs::read(&graph).map_err(|reason| Error::Inputs { path: path.into(), reason })?;
+        let inputs = inputs::read(&graph).map_err(|reason| Error::Inputs {
+            path: path.into(),
+            reason,
+        })?;
         let fingerprint = fingerprint(&message);
         simplify(&mut graph);
         let structure = recognise(&graph);
-        Ok(Self { path: path.into(), message, graph, structure, inputs, fingerprint })
+        Ok(Self {
+            path: path.into(),
+            message,
+            graph,
+            structure,
+            inputs,
+            fingerprint,
+        })
     }
 
     /// The batch size that the file fixes, or 1 where it is symbolic.
     pub fn batch(&self) -> usize {
-        self.inputs.iter().find_map(|input| input.dims.first().copied().flatten()).unwrap_or(1)
+        self.inputs
+            .iter()
+            .find_map(|input| input.dims.first().copied().flatten())
+            .unwrap_or(1)
     }
 
     /// How many Linears there are, the head among them.
     pub fn linears(&self) -> usize {
-        self.structure.sites.iter().filter(|site| site.kind == SiteKind::Linear).count()
+        self.structure
+            .sites
+            .iter()
+            .filter(|site| site.kind == SiteKind::Linear)
+            .count()
     }
 
     /// Fails where there is nothing to quantise, and says what stood in the way.
@@ -67,7 +87,12 @@ impl FloatModel {
             return Ok(());
         }
         let declined = self.structure.declined.iter();
-        let declined = declined.map(|it| format!("{} ({}): {}", it.node, it.op_type, it.reason)).collect();
-        Err(Error::NoSites { path: self.path.clone(), declined })
+        let declined = declined
+            .map(|it| format!("{} ({}): {}", it.node, it.op_type, it.reason))
+            .collect();
+        Err(Error::NoSites {
+            path: self.path.clone(),
+            declined,
+        })
     }
 }

@@ -61,10 +61,16 @@ impl FileReport {
     /// The file is gone.
     pub fn of(path: &Path) -> Result<Self, Error> {
         let size = |path: &Path| fs::metadata(path).map(|it| it.len());
-        let bytes = size(path).map_err(|source| Error::Write { path: path.into(), source })?;
+        let bytes = size(path).map_err(|source| Error::Write {
+            path: path.into(),
+            source,
+        })?;
         let mut beside = path.as_os_str().to_owned();
         beside.push(".data");
-        Ok(Self { path: path.into(), bytes: bytes + size(Path::new(&beside)).unwrap_or(0) })
+        Ok(Self {
+            path: path.into(),
+            bytes: bytes + size(Path::new(&beside)).unwrap_or(0),
+        })
     }
 }
 
@@ -74,7 +80,10 @@ impl Report {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Write { path: path.into(), source };
+        let failed = |source| Error::Write {
+            path: path.into(),
+            source,
+        };
         let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
         output::write(path, &json).map_err(failed)
     }

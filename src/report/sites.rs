@@ -64,8 +64,15 @@ impl SitesReport {
                 Some(_) => continue,
             };
             summary.left_float += usize::from(site.kind == SiteKind::Linear);
-            summary.float_sites.push(LeftFloat { path: site.path.clone(), reason: reason.into() });
+            summary.float_sites.push(LeftFloat {
+                path: site.path.clone(),
+                reason: reason.into(),
+            });
         }
-        Self { summary, sites: outcome.sites.clone(), declined: model.structure.declined.clone() }
+        Self {
+            summary,
+            sites: outcome.sites.clone(),
+            declined: model.structure.declined.clone(),
+        }
     }
 }

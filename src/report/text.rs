@@ -14,13 +14,24 @@ const SHOWN_PATHS: usize = 4;
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (before, after) = (self.model.bytes, self.output.bytes);
-        writeln!(f, "{}: {} → {} ({:.1} times smaller), for {}", self.output.path.display(), Bytes(before), Bytes(after), before as f64 / after as f64, self.target)?;
+        writeln!(
+            f,
+            "{}: {} → {} ({:.1} times smaller), for {}",
+            self.output.path.display(),
+            Bytes(before),
+            Bytes(after),
+            before as f64 / after as f64,
+            self.target
+        )?;
         write!(f, "{}", self.sites)?;
         writeln!(f, "calibrated on {}", self.calibration)?;
         writeln!(f, "{:.1} s", self.seconds)?;
         match &self.verification {
             Some(verification) => write!(f, "{verification}"),
-            None => writeln!(f, "not verified: --calib holds no further samples; give --eval PATH, or run `vitq verify`"),
+            None => writeln!(
+                f,
+                "not verified: --calib holds no further samples; give --eval PATH, or run `vitq verify`"
+            ),
         }
     }
 }
@@ -29,16 +40,26 @@ impl Display for SitesReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let summary = &self.summary;
         let quantised = summary.linears - summary.left_float;
-        writeln!(f, "{quantised} of {} Linears quantised, {} LayerNormalizations folded", summary.linears, summary.folded_norms)?;
+        writeln!(
+            f,
+            "{quantised} of {} Linears quantised, {} LayerNormalizations folded",
+            summary.linears, summary.folded_norms
+        )?;
         for (form, count) in summary.forms.iter().filter(|(form, _)| *form != "float") {
             writeln!(f, "  {count:>4} × {form}")?;
         }
         self.write_float_sites(f)?;
-        let noted: Vec<_> = self.sites.iter().filter_map(|site| Some((&site.path, site.note.as_ref()?))).collect();
+        let noted: Vec<_> = self
+            .sites
+            .iter()
+            .filter_map(|site| Some((&site.path, site.note.as_ref()?)))
+            .collect();
         if !noted.is_empty() {
             writeln!(f, "guard:")?;
         }
-        noted.iter().try_for_each(|(path, note)| writeln!(f, "  {path}: {note}"))
+        noted
+            .iter()
+            .try_for_each(|(path, note)| writeln!(f, "  {path}: {note}"))
     }
 }
 
@@ -66,20 +87,38 @@ impl SitesReport {
 
 impl Display for Verification {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "verified in {} on {} ({:.1} s)", self.runtime, self.data, self.seconds)?;
+        writeln!(
+            f,
+            "verified in {} on {} ({:.1} s)",
+            self.runtime, self.data, self.seconds
+        )?;
         for output in &self.outputs {
             writeln!(f, "  {}: {}", output.name, Figures(output))?;
         }
         if let Some(classifier) = &self.classifier {
             writeln!(f, "  {classifier}")?;
         }
-        let mut worst: Vec<&Score> = self.layers.iter().filter(|layer| layer.sqnr_db.is_some()).collect();
-        worst.sort_by(|a, b| a.sqnr_db.unwrap_or(f64::INFINITY).total_cmp(&b.sqnr_db.unwrap_or(f64::INFINITY)));
-        let worst: Vec<String> = worst.iter().take(WORST_LAYERS).map(|it| format!("{} {}", it.name, Figures(it))).collect();
+        let mut worst: Vec<&Score> = self
+            .layers
+            .iter()
+            .filter(|layer| layer.sqnr_db.is_some())
+            .collect();
+        worst.sort_by(|a, b| {
+            a.sqnr_db
+                .unwrap_or(f64::INFINITY)
+                .total_cmp(&b.sqnr_db.unwrap_or(f64::INFINITY))
+        });
+        let worst: Vec<String> = worst
+            .iter()
+            .take(WORST_LAYERS)
+            .map(|it| format!("{} {}", it.name, Figures(it)))
+            .collect();
         if !worst.is_empty() {
             writeln!(f, "  least exact layers: {}", worst.join("; "))?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "  note: {note}"))
     }
 }
 
@@ -105,7 +144,9 @@ impl Display for Figures<'_> {
             Some(db) => write!(f, "SQNR {db:.1} dB")?,
             None => write!(f, "no difference")?,
         }
-        self.0.cosine.map_or(Ok(()), |cosine| write!(f, ", cosine {cosine:.5}"))
+        self.0
+            .cosine
+            .map_or(Ok(()), |cosine| write!(f, ", cosine {cosine:.5}"))
     }
 }
 

@@ -120,7 +120,11 @@ pub fn labels_are_outputs(labels: &Labels, classes: usize) -> Result<(), String>
 /// How many classes stand before this one; among equals the first counts, as in numpy's `argmax`.
 fn rank(outputs: &[f32], class: usize) -> usize {
     let own = outputs[class];
-    outputs.iter().enumerate().filter(|&(i, &it)| it > own || (it == own && i < class)).count()
+    outputs
+        .iter()
+        .enumerate()
+        .filter(|&(i, &it)| it > own || (it == own && i < class))
+        .count()
 }
 
 fn percent(part: usize, whole: usize) -> f64 {
@@ -140,8 +144,20 @@ mod tests {
         votes.merge(&more);
         let result = votes.finish(&Labels::FolderOrder { folders: 3 }).unwrap();
         assert_eq!(result.agreement, 50.0);
-        assert_eq!(result.float, Some(Accuracy { top1: 50.0, top5: 100.0 }));
-        assert_eq!(result.quantised, Some(Accuracy { top1: 0.0, top5: 100.0 }));
+        assert_eq!(
+            result.float,
+            Some(Accuracy {
+                top1: 50.0,
+                top5: 100.0
+            })
+        );
+        assert_eq!(
+            result.quantised,
+            Some(Accuracy {
+                top1: 0.0,
+                top5: 100.0
+            })
+        );
     }
 
     #[test]

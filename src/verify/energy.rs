@@ -29,7 +29,12 @@ impl Energy {
             }
         }
         let [signal, noise, other, product] = lanes.map(|lane| lane.iter().sum());
-        Self { signal, noise, other, product }
+        Self {
+            signal,
+            noise,
+            other,
+            product,
+        }
     }
 
     /// Adds the sums of further samples.
@@ -68,7 +73,10 @@ mod tests {
 
     #[test]
     fn equal_signals_have_no_noise_to_state() {
-        assert_eq!(Energy::of(&[1.0, 2.0], &[1.0, 2.0]).score("x").sqnr_db, None);
+        assert_eq!(
+            Energy::of(&[1.0, 2.0], &[1.0, 2.0]).score("x").sqnr_db,
+            None
+        );
         assert_eq!(Energy::of(&[1.0], &[f32::NAN]).score("x").sqnr_db, None);
         assert_eq!(Energy::of(&[0.0], &[1.0]).score("x").cosine, None);
     }

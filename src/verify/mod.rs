@@ -118,7 +118,10 @@ struct Tally {
 impl Tally {
     fn merge(&mut self, other: &Tally) {
         self.sums.resize_with(other.sums.len(), Energy::default);
-        self.sums.iter_mut().zip(&other.sums).for_each(|(sum, more)| sum.merge(more));
+        self.sums
+            .iter_mut()
+            .zip(&other.sums)
+            .for_each(|(sum, more)| sum.merge(more));
         self.votes.merge(&other.votes);
     }
 }
@@ -133,12 +136,19 @@ fn tally(pair: &Pair<'_>, data: &Batches<'_>, progress: &dyn Progress) -> Result
             progress.advance(1);
             Ok(tally)
         };
-        let chunk = (start..runs.min(start + CHUNK)).into_par_iter().map(one).collect::<Result<Vec<_>, Error>>()?;
+        let chunk = (start..runs.min(start + CHUNK))
+            .into_par_iter()
+            .map(one)
+            .collect::<Result<Vec<_>, Error>>()?;
         chunk.iter().for_each(|part| total.merge(part));
     }
     Ok(total)
 }
 
 fn scores(names: &[String], sums: &[Energy]) -> Vec<Score> {
-    names.iter().zip(sums).map(|(name, sum)| sum.score(name)).collect()
+    names
+        .iter()
+        .zip(sums)
+        .map(|(name, sum)| sum.score(name))
+        .collect()
 }

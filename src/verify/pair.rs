@@ -47,13 +47,25 @@ impl<'a> Pair<'a> {
         first: &Batch,
         runtime: Runtime,
     ) -> Result<Self, Error> {
-        let original = Candidate { path: &float.path, message: &float.message };
+        let original = Candidate {
+            path: &float.path,
+            message: &float.message,
+        };
         let outputs = shared_outputs(original, quantised)?;
         let layers = shared_layers(float, quantised.message);
-        let values: Vec<String> = outputs.iter().cloned().chain(layers.iter().map(|it| it.value.clone())).collect();
+        let values: Vec<String> = outputs
+            .iter()
+            .cloned()
+            .chain(layers.iter().map(|it| it.value.clone()))
+            .collect();
         let load = |candidate| Loaded::load(candidate, first, &values, runtime);
         let (float, quantised) = (load(original)?, load(quantised)?);
-        Ok(Self { outputs, layers, float, quantised })
+        Ok(Self {
+            outputs,
+            layers,
+            float,
+            quantised,
+        })
     }
 
     /// Runs both on a batch.
@@ -70,7 +82,12 @@ impl<'a> Pair<'a> {
             let (values, approximations) = (rows(x, batch), rows(y, batch));
             if place < self.outputs.len() {
                 require_finite(self.float.path, &self.outputs[place], &values, batch)?;
-                require_finite(self.quantised.path, &self.outputs[place], &approximations, batch)?;
+                require_finite(
+                    self.quantised.path,
+                    &self.outputs[place],
+                    &approximations,
+                    batch,
+                )?;
             }
             if place == 0 && is_classifier(x, batch) {
                 vote(&values, &approximations, batch, &mut tally.votes);
@@ -81,7 +98,10 @@ impl<'a> Pair<'a> {
     }
 
     fn other_shape(&self, place: usize, x: &Array, y: &Array) -> Error {
-        let name = self.outputs.get(place).or_else(|| Some(&self.layers.get(place - self.outputs.len())?.value));
+        let name = self
+            .outputs
+            .get(place)
+            .or_else(|| Some(&self.layers.get(place - self.outputs.len())?.value));
         let name = name.map_or("", String::as_str);
         Error::NotComparable {
             float: self.float.path.into(),
@@ -92,21 +112,54 @@ impl<'a> Pair<'a> {
 }
 
 impl<'a> Loaded<'a> {
-    fn load(model: Candidate<'a>, first: &Batch, values: &[String], runtime: Runtime) -> Result<Self, Error> {
-        let dims: Vec<_> = first.tensors.iter().map(|(name, array)| (name.clone(), array.dims().to_vec())).collect();
+    fn load(
+        model: Candidate<'a>,
+        first: &Batch,
+        values: &[String],
+        runtime: Runtime,
+    ) -> Result<Self, Error> {
+        let dims: Vec<_> = first
+            .tensors
+            .iter()
+            .map(|(name, array)| (name.clone(), array.dims().to_vec()))
+            .collect();
         let outputs: HashSet<&str> = output_names(model.message).collect();
-        let taps: Vec<String> = values.iter().filter(|it| !outputs.contains(it.as_str())).cloned().collect();
-        let executor = run::load(runtime, &model.message.encode_to_vec(), &dims, &taps, &RunOptions::default());
-        let executor = executor.map_err(|source| Error::Run { path: model.path.into(), source })?;
+        let taps: Vec<String> = values
+            .iter()
+            .filter(|it| !outputs.contains(it.as_str()))
+            .cloned()
+            .collect();
+        let executor = run::load(
+            runtime,
+            &model.message.encode_to_vec(),
+            &dims,
+            &taps,
+            &RunOptions::default(),
+        );
+        let executor = executor.map_err(|source| Error::Run {
+            path: model.path.into(),
+            source,
+        })?;
         let place = |value: &String| executor.outputs().iter().position(|it| it == value);
         let places = values.iter().filter_map(place).collect();
-        Ok(Self { path: model.path, executor, places })
+        Ok(Self {
+            path: model.path,
+            executor,
+            places,
+        })
     }
 
     fn run(&self, batch: &Batch) -> Result<Vec<Array>, Error> {
         let values = self.executor.run(&batch.tensors);
-        let values = values.map_err(|source| Error::Run { path: self.path.into(), source })?;
-        Ok(self.places.iter().map(|&place| values[place].clone()).collect())
+        let values = values.map_err(|source| Error::Run {
+            path: self.path.into(),
+            source,
+        })?;
+        Ok(self
+            .places
+            .iter()
+            .map(|&place| values[place].clone())
+            .collect())
     }
 }
 
@@ -117,16 +170,25 @@ fn is_classifier(output: &Array, batch: &Batch) -> bool {
 
 fn vote(float: &[f32], quantised: &[f32], batch: &Batch, votes: &mut Votes) {
     let classes = float.len() / batch.samples.len();
-    let rows = float.chunks_exact(classes).zip(quantised.chunks_exact(classes));
-    rows.zip(&batch.samples).for_each(|((x, y), (_, label))| votes.count(x, y, *label));
+    let rows = float
+        .chunks_exact(classes)
+        .zip(quantised.chunks_exact(classes));
+    rows.zip(&batch.samples)
+        .for_each(|((x, y), (_, label))| votes.count(x, y, *label));
 }
 
 fn require_finite(model: &Path, output: &str, values: &[f32], batch: &Batch) -> Result<(), Error> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(at) => {
-            let sample = &batch.samples[(at * batch.samples.len() / values.len()).min(batch.samples.len() - 1)].0;
-            Err(Error::OutputNotFinite { path: model.into(), output: output.into(), sample: sample.clone() })
+            let sample = &batch.samples
+                [(at * batch.samples.len() / values.len()).min(batch.samples.len() - 1)]
+            .0;
+            Err(Error::OutputNotFinite {
+                path: model.into(),
+                output: output.into(),
+                sample: sample.clone(),
+            })
         }
     }
 }
@@ -150,18 +212,26 @@ fn shared_layers(float: &FloatModel, quantised: &Model) -> Vec<Layer> {
     let (here, there) = (node_outputs(&float.message), node_outputs(quantised));
     let sites = float.structure.sites.iter();
     sites
-        .map(|site| Layer { path: site.path.clone(), value: float.graph.name(site.output).to_owned() })
+        .map(|site| Layer {
+            path: site.path.clone(),
+            value: float.graph.name(site.output).to_owned(),
+        })
         .filter(|layer| here.contains(layer.value.as_str()) && there.contains(layer.value.as_str()))
         .collect()
 }
 
 fn output_names(model: &Model) -> impl Iterator<Item = &str> {
-    model.graph.iter().flat_map(|graph| graph.output.iter().map(|output| output.name()))
+    model
+        .graph
+        .iter()
+        .flat_map(|graph| graph.output.iter().map(|output| output.name()))
 }
 
 fn node_outputs(model: &Model) -> HashSet<&str> {
     let nodes = model.graph.iter().flat_map(|graph| graph.node.iter());
-    nodes.flat_map(|node| node.output.iter().map(String::as_str)).collect()
+    nodes
+        .flat_map(|node| node.output.iter().map(String::as_str))
+        .collect()
 }
 
 /// The elements of an output without the rows that only fill the batch up.
@@ -169,7 +239,8 @@ fn rows<'v>(value: &'v Array, batch: &Batch) -> Cow<'v, [f32]> {
     let mut all = elements(value);
     let size = batch.size();
     if size > batch.samples.len() && value.dims().first() == Some(&size) {
-        all.to_mut().truncate(value.dims().iter().product::<usize>() / size * batch.samples.len());
+        all.to_mut()
+            .truncate(value.dims().iter().product::<usize>() / size * batch.samples.len());
     }
     all
 }

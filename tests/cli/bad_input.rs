@@ -26,17 +26,44 @@ fn calib() -> PathBuf {
 
 #[test]
 fn missing_files() {
-    refused(Path::new("nowhere/vit.onnx"), &calib(), &[], &["nowhere/vit.onnx"]);
-    refused(&model(), Path::new("nowhere/images"), &[], &["nowhere/images"]);
-    refused(&model(), &calib(), &["--eval", "nowhere/test"], &["nowhere/test"]);
-    refused(&model(), &calib(), &["--eval", &text(&digits("images/test")), "--classes", "nowhere.txt"], &["nowhere.txt"]);
+    refused(
+        Path::new("nowhere/vit.onnx"),
+        &calib(),
+        &[],
+        &["nowhere/vit.onnx"],
+    );
+    refused(
+        &model(),
+        Path::new("nowhere/images"),
+        &[],
+        &["nowhere/images"],
+    );
+    refused(
+        &model(),
+        &calib(),
+        &["--eval", "nowhere/test"],
+        &["nowhere/test"],
+    );
+    refused(
+        &model(),
+        &calib(),
+        &[
+            "--eval",
+            &text(&digits("images/test")),
+            "--classes",
+            "nowhere.txt",
+        ],
+        &["nowhere.txt"],
+    );
 }
 
 #[test]
 fn files_that_are_no_models() {
     let folder = Folder::new();
     let bytes = fs::read(model()).unwrap();
-    let random: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let random: Vec<u8> = (0..5000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let contents: [(&str, &[u8]); 5] = [
         ("empty.onnx", b""),
         ("text.onnx", b"this is no model\n"),
@@ -57,7 +84,10 @@ fn files_that_are_no_models() {
 fn images_that_do_not_decode() {
     let folder = Folder::new();
     let image = fs::read(digits("images/calib/000.png")).unwrap();
-    for (name, content) in [("text.jpg", b"this is no image".as_slice()), ("cut.png", &image[..image.len() / 2])] {
+    for (name, content) in [
+        ("text.jpg", b"this is no image".as_slice()),
+        ("cut.png", &image[..image.len() / 2]),
+    ] {
         let images = folder.path(name).with_extension("");
         fs::create_dir(&images).unwrap();
         fs::write(images.join("good.png"), &image).unwrap();
@@ -72,14 +102,22 @@ fn folders_without_images() {
     let folder = Folder::new();
     fs::write(folder.path("notes.txt"), "no image").unwrap();
     refused(&model(), &folder.path("."), &[], &["no images"]);
-    refused(&model(), &folder.path("notes.txt"), &[], &["notes.txt", ".npz"]);
+    refused(
+        &model(),
+        &folder.path("notes.txt"),
+        &[],
+        &["notes.txt", ".npz"],
+    );
 }
 
 /// The fixture with one element of an initialiser replaced.
 fn spoilt(folder: &Folder, initializer: &str, value: f32) -> PathBuf {
     let mut model = vitq_onnx::load(model()).unwrap().model;
     let tensors = &mut model.graph.as_mut().unwrap().initializer;
-    let tensor = tensors.iter_mut().find(|it| it.name() == initializer).expect("the fixture has it");
+    let tensor = tensors
+        .iter_mut()
+        .find(|it| it.name() == initializer)
+        .expect("the fixture has it");
     let mut bytes = tensor.raw_data.take().unwrap().to_vec();
     bytes[8..12].copy_from_slice(&value.to_le_bytes());
     tensor.raw_data = Some(Bytes::from(bytes));
@@ -91,7 +129,12 @@ fn weights_that_are_no_numbers() {
     let folder = Folder::new();
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let path = spoilt(&folder, "blocks.1.norm1.weight", value);
-        refused(&path, &calib(), &[], &["spoilt.onnx", "blocks.1.norm1.weight", "element 2"]);
+        refused(
+            &path,
+            &calib(),
+            &[],
+            &["spoilt.onnx", "blocks.1.norm1.weight", "element 2"],
+        );
     }
 }
 
@@ -102,7 +145,13 @@ fn outputs_that_cannot_be_written() {
     run(&folder.path("no/such/out.onnx")).refuses(&["out.onnx", "no/such"]);
     run(&folder.path(".")).refuses(&["folder"]);
     let report = folder.arg("no/report.json");
-    quantize(&model(), &calib(), &folder.path("out.onnx"), &["--report", &report]).refuses(&["report.json"]);
+    quantize(
+        &model(),
+        &calib(),
+        &folder.path("out.onnx"),
+        &["--report", &report],
+    )
+    .refuses(&["report.json"]);
     assert_eq!(folder.names(), [""; 0]);
 }
 
@@ -120,7 +169,13 @@ fn the_model_is_not_overwritten() {
     quantize(&copy, &calib(), &copy, &[]).refuses(&["vit.onnx", "overwritten"]);
     quantize(&copy, &calib(), &folder.path("./vit.onnx"), &[]).refuses(&["overwritten"]);
     let report = text(&copy);
-    quantize(&copy, &calib(), &folder.path("out.onnx"), &["--report", &report]).refuses(&["overwritten"]);
+    quantize(
+        &copy,
+        &calib(),
+        &folder.path("out.onnx"),
+        &["--report", &report],
+    )
+    .refuses(&["overwritten"]);
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(&copy, folder.path("link.onnx")).unwrap();
@@ -138,7 +193,10 @@ fn a_full_disk_leaves_the_old_file_and_nothing_else() {
     fs::write(&out, "what was here before").unwrap();
     let command = "trap '' XFSZ; ulimit -f 64; exec \"$0\" quantize \"$1\" --calib \"$2\" -o \"$3\" --samples 2 --resize 32";
     let arguments = [&model(), &calib(), &out];
-    let run = Command::new("sh").args(["-c", command, env!("CARGO_BIN_EXE_vitq")]).args(arguments).output();
+    let run = Command::new("sh")
+        .args(["-c", command, env!("CARGO_BIN_EXE_vitq")])
+        .args(arguments)
+        .output();
     Run::from(run.expect("sh starts")).refuses(&["out.onnx"]);
     assert_eq!(fs::read_to_string(&out).unwrap(), "what was here before");
     assert_eq!(folder.names(), ["out.onnx"]);
@@ -148,9 +206,18 @@ fn a_full_disk_leaves_the_old_file_and_nothing_else() {
 fn models_without_sites() {
     let folder = Folder::new();
     let header = "<ir_version: 8, opset_import: [\"\" : 17]>";
-    let none = format!("{header} g (float[n,3,32,32] input) => (float[n,3,32,32] y) {{ y = Relu(input) }}");
-    refused(&folder.parse("relu.onnx", &none), &calib(), &[], &["relu.onnx", "nothing here can be quantised"]);
-    let dynamic = format!("{header} g (float[n,3,8,8] input, float[8,8] w) => (float[n,3,8,8] y) {{ [product] y = MatMul(input, w) }}");
+    let none = format!(
+        "{header} g (float[n,3,32,32] input) => (float[n,3,32,32] y) {{ y = Relu(input) }}"
+    );
+    refused(
+        &folder.parse("relu.onnx", &none),
+        &calib(),
+        &[],
+        &["relu.onnx", "nothing here can be quantised"],
+    );
+    let dynamic = format!(
+        "{header} g (float[n,3,8,8] input, float[8,8] w) => (float[n,3,8,8] y) {{ [product] y = MatMul(input, w) }}"
+    );
     let path = folder.parse("dynamic.onnx", &dynamic);
     vitq(&["inspect", &text(&path)]).succeeds();
 }
@@ -162,7 +229,10 @@ fn inputs_that_images_do_not_fit() {
     let header = "<ir_version: 8, opset_import: [\"\" : 17]> g";
     let weight = "<float[2,2] w = {1.0, 2.0, 3.0, 4.0}>";
     let model = |name: &str, input: &str, output: &str| {
-        folder.parse(name, &format!("{header} ({input} input) => ({output} y) {weight} {{ {body}"))
+        folder.parse(
+            name,
+            &format!("{header} ({input} input) => ({output} y) {weight} {{ {body}"),
+        )
     };
     let four = model("four.onnx", "float[n,4,2,2]", "float[n,4,2,2]");
     refused(&four, &calib(), &[], &["input", "[?, 4, 2, 2]"]);
@@ -189,6 +259,16 @@ fn usage() {
         refused(&model(), &calib(), case, &[case[0]]);
     }
     refused(&model(), &calib(), &["--std", "0,1,1"], &["std"]);
-    refused(&model(), &calib(), &["--crop", "16"], &["[3, 16, 16]", "[?, 3, 32, 32]"]);
-    refused(&model(), &calib(), &["--keep-float", "mlp.fc2"], &["mlp.fc2", "blocks.0.mlp.fc2"]);
+    refused(
+        &model(),
+        &calib(),
+        &["--crop", "16"],
+        &["[3, 16, 16]", "[?, 3, 32, 32]"],
+    );
+    refused(
+        &model(),
+        &calib(),
+        &["--keep-float", "mlp.fc2"],
+        &["mlp.fc2", "blocks.0.mlp.fc2"],
+    );
 }

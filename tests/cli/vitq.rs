@@ -13,7 +13,9 @@ pub const PREPROCESSING: [&str; 4] = ["--preprocess", "inception", "--resize", "
 
 /// A file of the fixture.
 pub fn digits(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/digits")
+        .join(file)
 }
 
 /// What a run of the program left behind.
@@ -48,7 +50,11 @@ impl Run {
         assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
         assert_eq!(self.stdout, "", "nothing is printed as a result");
         for word in words {
-            assert!(self.stderr.contains(word), "no {word:?} in: {}", self.stderr);
+            assert!(
+                self.stderr.contains(word),
+                "no {word:?} in: {}",
+                self.stderr
+            );
         }
     }
 }
@@ -73,8 +79,14 @@ impl Folder {
     /// Names in the folder, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path()).expect("the folder is there");
-        let mut names: Vec<String> =
-            entries.map(|it| it.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|it| {
+                it.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
         names.sort();
         names
     }
@@ -88,19 +100,28 @@ impl Folder {
 
     /// Saves a model given in ONNX's textual syntax.
     pub fn parse(&self, name: &str, source: &str) -> PathBuf {
-        self.save(name, &Graph::parse(source).expect("the text is a graph").export())
+        self.save(
+            name,
+            &Graph::parse(source).expect("the text is a graph").export(),
+        )
     }
 }
 
 /// A path as an argument.
 pub fn text(path: &Path) -> String {
-    path.to_str().expect("a path of plain characters").to_owned()
+    path.to_str()
+        .expect("a path of plain characters")
+        .to_owned()
 }
 
 /// Runs `vitq` with these arguments.
 pub fn vitq<I: AsRef<str>>(args: &[I]) -> Run {
     let args = args.iter().map(AsRef::as_ref);
-    Command::new(env!("CARGO_BIN_EXE_vitq")).args(args).output().expect("vitq starts").into()
+    Command::new(env!("CARGO_BIN_EXE_vitq"))
+        .args(args)
+        .output()
+        .expect("vitq starts")
+        .into()
 }
 
 /// Runs `vitq quantize` on a model, calibrated on images or arrays, with further arguments.

@@ -2,47 +2,30 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use vitq_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use vitq_onnx::pb::type_proto::Value as Type;
-
+use crate::infer::{Dim, Shapes, infer};
 use crate::ir::{Graph, NodeId, Op, Outlet, Slot};
 
-/// A graph and its shapes.
+/// A graph and its inferred shapes.
 pub(super) struct View<'g> {
     pub graph: &'g Graph,
+    shapes: Shapes,
 }
 
 impl<'g> View<'g> {
     pub fn new(graph: &'g Graph) -> Self {
-        View { graph }
+        View {
+            graph,
+            shapes: infer(graph),
+        }
     }
 
     /// Known and unknown dimensions of a value; `None` if not even the rank is known.
     pub fn dims(&self, value: Outlet) -> Option<Vec<Option<usize>>> {
-        if let Some(dims) = self.graph.constant_dims(value) {
-            return Some(dims.into_iter().map(Some).collect());
-        }
-        let Some(Type::TensorType(tensor)) = &self.graph.value_info(value)?.r#type.as_ref()?.value
-        else {
-            return None;
-        };
-        let known = |dim: &Option<Dim>| match dim {
-            Some(Dim::DimValue(size)) => usize::try_from(*size).ok(),
-            _ => None,
-        };
-        Some(
-            tensor
-                .shape
-                .as_ref()?
-                .dim
-                .iter()
-                .map(|d| known(&d.value))
-                .collect(),
-        )
+        Some(self.shapes.of(value)?.iter().map(Dim::known).collect())
     }
 
     pub fn rank(&self, value: Outlet) -> Option<usize> {
-        self.dims(value).map(|d| d.len())
+        self.shapes.rank(value)
     }
 
     /// Size of the last axis.

@@ -31,12 +31,7 @@ pub enum ApplyError {
     /// A site or norm whose numbers do not fit the graph.
     #[error(transparent)]
     Place(#[from] TransformError),
-    /// The model's operator set is older than the one that the plan's forms need.
-    #[error("the model uses operator set {found}, the plan needs {needed}: raise it first")]
-    Opset {
-        /// The model's.
-        found: i64,
-        /// The least that will do.
-        needed: i64,
-    },
+    /// The model's operator set cannot be raised to the one that the target needs.
+    #[error(transparent)]
+    Opset(#[from] crate::simplify::upgrade::UpgradeError),
 }

@@ -16,6 +16,7 @@ mod weight;
 pub use error::ApplyError;
 pub use report::{Form, Report, SiteReport};
 
+use crate::check::debug_check;
 use crate::ir::Graph;
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
@@ -52,6 +53,7 @@ pub fn apply(
     let quantisers = operands.written();
     graph.remove_dead();
     describe(graph, plan);
+    debug_check(graph, "quantise");
     Ok(Report {
         norms: plan.norms.len(),
         sites,

@@ -2,13 +2,13 @@
 
 use crate::ir::Graph;
 use crate::plan::{Decision, Plan};
+use crate::simplify::upgrade::{self, UpgradeError};
 use crate::target::{self, Target};
 
-use super::ApplyError;
 use super::weight::is_packed;
 
 /// Raises the operator set and IR version to what the plan's forms need at the target; never lowers them.
-pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(), ApplyError> {
+pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(), UpgradeError> {
     let packed = plan
         .sites
         .iter()
@@ -19,10 +19,7 @@ pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(
         target.opset
     };
     if graph.opset() < needed {
-        return Err(ApplyError::Opset {
-            found: graph.opset(),
-            needed,
-        });
+        upgrade::to(graph, needed)?;
     }
     graph.require_ir_version(target::ir_version(graph.opset()));
     Ok(())

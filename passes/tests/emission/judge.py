@@ -206,7 +206,7 @@ def ranges(case, *values):
     """Prints the least and greatest element of values inside the float model, as JSON."""
     for value in values:
         case.float.graph.output.append(onnx.helper.make_empty_tensor_value_info(value))
-    x = case.input()
+    x = case.input(batch=8)
     outputs = case.run(case.float, x)[-len(values) :]
     print(json.dumps([[float(min(o.min(), 0)), float(max(o.max(), 0))] for o in outputs]))
 

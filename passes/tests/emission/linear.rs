@@ -179,9 +179,12 @@ fn codebook_weights_are_stored_in_four_bits() {
             table: Some(table),
             ..plain
         };
-        let mut graph = network("N", true);
-        graph.opsets.insert(String::new(), 21);
-        judge(&graph, linear(codebook(), weight), "exact", &[]);
+        judge(
+            &network("N", true),
+            linear(codebook(), weight),
+            "exact",
+            &[],
+        );
     }
 }
 

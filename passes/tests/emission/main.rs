@@ -5,5 +5,6 @@ mod attention;
 mod folds;
 mod forms;
 mod linear;
+mod networks;
 mod refusals;
 mod support;

@@ -100,7 +100,10 @@ impl Found {
             let Some(op) = view.graph.op(node) else {
                 continue;
             };
-            let site = if op.is("MatMul") {
+            let candidate = op.is("MatMul") || op.is("Conv");
+            let site = if candidate && view.is_fixed(node) {
+                Err(FIXED.to_owned())
+            } else if op.is("MatMul") {
                 match linear::recognise(view, node) {
                     MatMul::Linear(site) => Ok(*site),
                     MatMul::Product => products.remove(&node).ok_or_else(|| PRODUCT.to_owned()),
@@ -152,6 +155,8 @@ impl Found {
     }
 }
 
+const FIXED: &str = "its result is the same for every image, so there is nothing to calibrate; \
+     fold constants when exporting";
 const PRODUCT: &str =
     "a product of two activations that is neither Q·Kᵀ nor attention·V; it stays float";
 

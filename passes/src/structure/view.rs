@@ -9,6 +9,8 @@ use crate::ir::{Graph, NodeId, Op, Outlet, Slot};
 pub(super) struct View<'g> {
     pub graph: &'g Graph,
     shapes: Shapes,
+    /// Nodes whose results depend on the network's input.
+    variable: HashSet<NodeId>,
 }
 
 impl<'g> View<'g> {
@@ -16,7 +18,13 @@ impl<'g> View<'g> {
         View {
             graph,
             shapes: infer(graph),
+            variable: variable(graph),
         }
+    }
+
+    /// Whether a node computes the same on every image.
+    pub fn is_fixed(&self, node: NodeId) -> bool {
+        !self.variable.contains(&node)
     }
 
     /// Known and unknown dimensions of a value; `None` if not even the rank is known.
@@ -129,6 +137,22 @@ impl<'g> View<'g> {
         }
         found
     }
+}
+
+fn variable(graph: &Graph) -> HashSet<NodeId> {
+    let mut variable: HashSet<NodeId> = graph.inputs().map(|input| input.node).collect();
+    let mut stack: Vec<NodeId> = variable.iter().copied().collect();
+    while let Some(node) = stack.pop() {
+        let slots = graph.op(node).map_or(1, |op| op.outputs.len());
+        for slot in 0..slots {
+            for reader in graph.readers(Outlet { node, slot }) {
+                if variable.insert(reader.node) {
+                    stack.push(reader.node);
+                }
+            }
+        }
+    }
+    variable
 }
 
 /// Which inputs of an operator a walk follows.

@@ -57,6 +57,10 @@ fn other_products_are_declined_with_a_reason() {
             "[p] y = MatMul(w, x)",
             "p: the constant is the first operand",
         ),
+        (
+            "r = Relu(w)  [p] p = MatMul(r, w)  y = Mul(x, p)",
+            "p: its result is the same for every image",
+        ),
         ("[p] y = MatMul(x, b)", "p: the weight has shape [4]"),
         (
             "[q] d = DequantizeLinear(codes, scale)  [p] y = MatMul(x, d)",

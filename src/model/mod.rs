@@ -49,7 +49,8 @@ impl FloatModel {
             reason,
         })?;
         let fingerprint = fingerprint(&message);
-        simplify(&mut graph);
+        let simplified = simplify(&mut graph);
+        tracing::debug!("simplified\n{simplified}");
         let structure = recognise(&graph);
         Ok(Self {
             path: path.into(),

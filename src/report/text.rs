@@ -73,6 +73,8 @@ impl SitesReport {
                 None => reasons.push((reason, vec![path])),
             }
         }
+        // What befell few sites is the more telling.
+        reasons.sort_by_key(|(_, paths)| paths.len());
         for (reason, paths) in reasons {
             let shown = paths.len().min(SHOWN_PATHS);
             let more = match paths.len() - shown {

@@ -17,6 +17,19 @@ pub struct Classifier {
     pub quantised: Option<Accuracy>,
 }
 
+impl Classifier {
+    /// A float model that hardly beats guessing was most likely fed or labelled otherwise than in training.
+    pub(super) fn doubt(&self) -> Option<String> {
+        /// Share of the way from guessing to perfection.
+        const LEAST: f64 = 0.05;
+        let guessing = 100.0 / self.classes as f64;
+        let top1 = self.float?.top1;
+        (top1 < guessing + LEAST * (100.0 - guessing)).then(|| {
+            format!("the float model itself is right on {top1:.2} % only: check the preprocessing and which folder is which output (--classes)")
+        })
+    }
+}
+
 /// Right answers in percent of the labelled samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
@@ -157,6 +170,25 @@ mod tests {
                 top1: 0.0,
                 top5: 100.0
             })
+        );
+    }
+
+    #[test]
+    fn a_float_model_that_guesses_is_doubted() {
+        let with = |classes, top1| {
+            let float = Some(Accuracy { top1, top5: 100.0 });
+            Classifier {
+                classes,
+                agreement: 100.0,
+                float,
+                quantised: float,
+            }
+            .doubt()
+        };
+        assert!(with(1000, 0.3).is_some() && with(10, 11.0).is_some() && with(2, 51.0).is_some());
+        assert_eq!(
+            [with(1000, 40.0), with(10, 60.0), with(2, 70.0)],
+            [const { None }; 3]
         );
     }
 

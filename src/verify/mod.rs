@@ -94,6 +94,7 @@ pub fn verify(
     }
     if let Some(classifier) = &classifier {
         notes.extend(labels_are_outputs(labels, classifier.classes).err());
+        notes.extend(classifier.doubt());
     }
     Ok(Verification {
         data: data.describe(),

@@ -22,6 +22,7 @@ use vitq_onnx::{Model, NodeMsg, Tensor, TensorMsg, ValueInfoMsg};
 
 pub use import::ImportError;
 pub use parse::ParseError;
+pub use text::MAX_VALUES;
 
 /// A node of the graph; stays valid while others are added and removed.
 pub type NodeId = NodeIndex<u32>;

@@ -101,9 +101,13 @@ impl Parser<'_> {
         self.text[self.at..].chars().next()
     }
 
-    fn accept(&mut self, token: &str) -> bool {
+    fn next_is(&mut self, token: &str) -> bool {
         self.space();
-        let found = self.text[self.at..].starts_with(token);
+        self.text[self.at..].starts_with(token)
+    }
+
+    fn accept(&mut self, token: &str) -> bool {
+        let found = self.next_is(token);
         if found {
             self.at += token.len();
         }
@@ -321,9 +325,9 @@ impl Parser<'_> {
     /// A type and name, and the data if it is an initialiser.
     fn value(&mut self, graph: &mut GraphProto, input: bool) -> Parsed<()> {
         let info = self.value_info()?;
-        let constant = self.accept("=");
+        let constant = !self.next_is("=>") && self.accept("=");
         if constant {
-            let mut tensor = self.tensor_data(info.r#type.as_ref().map(|t| &**t))?;
+            let mut tensor = self.tensor_data(info.r#type.as_deref())?;
             tensor.name = info.name.clone();
             graph.initializer.push(tensor);
         }

@@ -1,0 +1,11 @@
+//! The graph's text, inference and simplification, judged by ONNX's own parser, checker and schemas and by
+//! ONNX Runtime (`judge.py`). Needs Python with numpy, onnx and onnxruntime: `VITQ_PYTHON`, or `.venv` at the
+//! workspace's root.
+
+mod check;
+mod exports;
+mod infer;
+mod rules;
+mod support;
+mod text;
+mod upgrade;

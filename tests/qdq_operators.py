@@ -1,7 +1,7 @@
 """Makes quantisation graphs, runs them in ONNX Runtime, and writes what it gave.
 
     python qdq_operators.py OUT             the cases of tests/qdq_operators.rs
-    python qdq_operators.py OUT MODEL.onnx  one case: that model on random images
+    python qdq_operators.py OUT MODEL...    one case a model: random images
 
 OUT/cases.json lists the cases; models and arrays (raw, little-endian) lie beside it. ONNX Runtime runs
 without graph optimisation, so that each operator means what it says and nothing is fused.
@@ -425,9 +425,9 @@ def whole_model(path):
 
 
 OUT.mkdir(parents=True, exist_ok=True)
-if len(sys.argv) > 2:
-    whole_model(sys.argv[2])
-else:
+for path in sys.argv[2:]:
+    whole_model(path)
+if len(sys.argv) == 2:
     quantise_cases()
     dequantise_cases()
     between_cases()

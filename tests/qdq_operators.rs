@@ -209,8 +209,30 @@ fn quantisation_in_tract_means_what_it_means_in_onnx_runtime() {
     }
 }
 
+/// Every exported form of the small ViT under `fixtures/`.
+#[test]
+fn exported_vits_give_in_tract_what_they_give_in_onnx_runtime() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/exports");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let models: Vec<PathBuf> = files
+        .filter(|f| f.extension().is_some_and(|e| e == "onnx"))
+        .collect();
+    assert!(models.len() >= 28, "only {} models", models.len());
+    let (folder, cases) = cases(&models.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    assert_eq!(cases.len(), models.len());
+    all_agree(
+        &cases,
+        folder.path(),
+        Runtime::Tract,
+        &RunOptions::default(),
+    );
+}
+
 /// Needs `../shared/data/vit_tiny_imagenet/model.onnx`, which lies beside the repository.
 #[test]
+#[ignore = "needs ../shared/data"]
 fn a_trained_vit_gives_in_tract_what_it_gives_in_onnx_runtime() {
     let model =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/vit_tiny_imagenet/model.onnx");

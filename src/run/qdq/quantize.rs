@@ -162,14 +162,14 @@ impl Quantiser<'_> {
                     let (scale, zero) = (self.scales[i], self.zero_points[i]);
                     let (low, high) = self.bounds(zero);
                     for (code, x) in codes.iter_mut().zip(x) {
-                        *code = T::truncate(round_within(x / scale, low, high) + zero);
+                        *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
                     }
                 }
                 Parameters::Each(first) => {
                     let scales = self.scales[first..].iter().zip(&self.zero_points[first..]);
                     for ((code, x), (scale, &zero)) in codes.iter_mut().zip(x).zip(scales) {
                         let (low, high) = self.bounds(zero);
-                        *code = T::truncate(round_within(x / scale, low, high) + zero);
+                        *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
                     }
                 }
             }
@@ -195,7 +195,8 @@ fn round_within(quotient: f32, low: f32, high: f32) -> i32 {
     // Not f32::max: this form is one instruction and turns NaN into `low`.
     let at_least = if quotient > low { quotient } else { low };
     let within = if at_least < high { at_least } else { high };
-    (within + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32
+    // Wrapping, since a check for overflow (there is none) keeps the loop from vectorising.
+    ((within + ROUNDER).to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32)
 }
 
 /// An integer that holds codes; the value given is in its range already.

@@ -8,6 +8,11 @@ use vitq_passes::ir::Graph;
 
 use crate::input::{ElementType, ModelInput};
 
+/// Elements of one run of a model: 4 GiB of `f32`. More comes from a broken file only, and would be allocated first.
+const MAX_ELEMENTS: usize = 1 << 30;
+/// Samples of one run.
+const MAX_BATCH: usize = 1 << 12;
+
 /// The inputs in order; the error says which cannot be fed and why.
 pub fn read(graph: &Graph) -> Result<Vec<ModelInput>, String> {
     let infos = graph.inputs().filter_map(|value| graph.value_info(value));
@@ -31,7 +36,17 @@ fn input(info: &ValueInfoMsg) -> Result<ModelInput, String> {
             "input `{name}` has no shape; export the model with the shapes of its inputs"
         ));
     };
-    let dims = shape.dim.iter().map(|dim| extent(dim)).collect();
+    let dims: Vec<_> = shape.dim.iter().map(|dim| extent(dim)).collect();
+    let elements = dims
+        .iter()
+        .flatten()
+        .try_fold(1usize, |product, &extent| product.checked_mul(extent));
+    let batch = dims.first().copied().flatten().unwrap_or(1);
+    if elements.is_none_or(|elements| elements > MAX_ELEMENTS) || batch > MAX_BATCH {
+        return Err(format!(
+            "input `{name}` is larger than what can be fed ({batch} samples at once); export the model with a smaller or symbolic batch"
+        ));
+    }
     Ok(ModelInput {
         name: name.into(),
         dims,

@@ -238,6 +238,13 @@ fn inputs_that_images_do_not_fit() {
     refused(&four, &calib(), &[], &["input", "[?, 4, 2, 2]"]);
     let tokens = model("tokens.onnx", "float[n,5,2]", "float[n,5,2]");
     refused(&tokens, &calib(), &[], &["input", "[?, 5, 2]", ".npz"]);
+    let huge = model("huge.onnx", "float[8589934592,3,2,2]", "float[n,3,2,2]");
+    refused(
+        &huge,
+        &calib(),
+        &[],
+        &["huge.onnx", "input", "symbolic batch"],
+    );
     let open = model("open.onnx", "float[n,3,h,2]", "float[n,3,h,2]");
     refused(&open, &calib(), &[], &["open.onnx", "--crop"]);
 }

@@ -7,6 +7,46 @@ use vitq_passes::ir::Graph;
 use vitq_passes::plan::NormPlan;
 use vitq_passes::structure::Norm;
 
+/// Range of each channel over all tokens of all inputs, zero included.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    /// `[channels]`, ≤ 0
+    pub lo: Vec<f32>,
+    /// `[channels]`, ≥ 0
+    pub hi: Vec<f32>,
+}
+
+impl Channels {
+    /// Channels that saw nothing yet.
+    pub fn new(channels: usize) -> Channels {
+        Channels { lo: vec![0.0; channels], hi: vec![0.0; channels] }
+    }
+
+    /// Widens the ranges by rows of the activation.
+    pub fn add(&mut self, rows: &[f32]) {
+        for row in rows.chunks_exact(self.lo.len().max(1)) {
+            for ((x, lo), hi) in row.iter().zip(&mut self.lo).zip(&mut self.hi) {
+                *lo = lo.min(*x);
+                *hi = hi.max(*x);
+            }
+        }
+    }
+
+    /// Widens the ranges by others.
+    pub fn merge(&mut self, other: &Channels) {
+        self.lo.iter_mut().zip(&other.lo).for_each(|(a, b)| *a = a.min(*b));
+        self.hi.iter_mut().zip(&other.hi).for_each(|(a, b)| *a = a.max(*b));
+    }
+
+    /// Range of the whole activation behind a fold.
+    pub fn folded(&self, fold: &Fold) -> (f32, f32) {
+        let end = |values: &[f32], pick: fn(f32, f32) -> f32| {
+            values.iter().zip(&fold.shift).zip(&fold.r).map(|((x, s), r)| (x + s) / r).fold(0.0, pick)
+        };
+        (end(&self.lo, f32::min), end(&self.hi, f32::max))
+    }
+}
+
 /// A per-channel affine change of an activation that its reader undoes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fold {
@@ -27,17 +67,12 @@ impl Fold {
         self.r.iter().all(|&r| r == 1.0) && self.shift.iter().all(|&s| s == 0.0)
     }
 
-    /// RepQ-ViT's fold for `bits` from rows of the activation, its `r` to the power `strength` (1: the paper).
-    pub fn repq(rows: &[f32], channels: usize, bits: u32, strength: f32) -> Fold {
+    /// RepQ-ViT's fold for `bits` from the range of each channel, its `r` to the power `strength` (1: the paper).
+    pub fn repq(channels: &Channels, bits: u32, strength: f32) -> Fold {
         let codes = ((1u32 << bits) - 1) as f32;
-        let (mut lo, mut hi) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-        for row in rows.chunks_exact(channels) {
-            for ((x, lo), hi) in row.iter().zip(&mut lo).zip(&mut hi) {
-                *lo = lo.min(*x);
-                *hi = hi.max(*x);
-            }
-        }
-        let scale: Vec<f32> = lo.iter().zip(&hi).map(|(lo, hi)| (hi - lo) / codes).collect();
+        let Channels { lo, hi } = channels;
+        let channels = lo.len();
+        let scale: Vec<f32> = lo.iter().zip(hi).map(|(lo, hi)| (hi - lo) / codes).collect();
         let mean = scale.iter().sum::<f32>() / channels as f32;
         if mean <= 0.0 {
             return Fold::identity(channels);
@@ -54,13 +89,9 @@ impl Fold {
 
     /// A scale per channel for an activation that no affine operator precedes (SmoothQuant's idea, channels above the median
     /// only): `r = (max|x_j| / median)^strength`, at least 1.
-    pub fn outliers(rows: &[f32], channels: usize, strength: f32) -> Fold {
-        let mut peak = vec![0.0f32; channels];
-        for row in rows.chunks_exact(channels) {
-            for (x, p) in row.iter().zip(&mut peak) {
-                *p = p.max(x.abs());
-            }
-        }
+    pub fn outliers(channels: &Channels, strength: f32) -> Fold {
+        let peak: Vec<f32> = channels.lo.iter().zip(&channels.hi).map(|(lo, hi)| hi.max(-lo)).collect();
+        let channels = peak.len();
         let mut sorted = peak.clone();
         sorted.sort_unstable_by(f32::total_cmp);
         let median = sorted.get(channels / 2).copied().unwrap_or(0.0);

@@ -3,7 +3,7 @@
 //! Each site is quantised alone on a few inputs while the rest of the network stays float, and the error at the model's
 //! outputs is measured. Mends are tried from the cheapest on: a scale per channel before the quantiser (one `Mul`), float.
 
-use super::fold::Fold;
+use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{Calibration, CalibrateError, SiteReport};
 use crate::walk::{SiteOutput, Walk, World};
@@ -35,7 +35,7 @@ impl Guard {
         walk: &Walk<'_>,
         index: usize,
         solved: Solved,
-        seen: &[f32],
+        channels: &Channels,
         folded: bool,
         report: &mut SiteReport,
     ) -> Result<Choice, CalibrateError> {
@@ -49,8 +49,8 @@ impl Guard {
         let mut best = (alone, solved);
         if !folded {
             for strength in [0.5, 0.75, 1.0] {
-                let fold = Fold::outliers(seen, best.1.fold.r.len(), strength);
-                let mended = state.solve(walk, index, &fold, seen)?;
+                let fold = Fold::outliers(channels, strength);
+                let mended = state.solve(walk, index, &fold, channels)?;
                 let db = self.network_sqnr(state, walk, index, &mended)?;
                 if db > best.0 {
                     best = (db, mended);
@@ -92,7 +92,7 @@ impl Guard {
 }
 
 /// How far below the threshold a mended site may end before it is left float.
-const FLOAT_MARGIN_DB: f64 = 10.0;
+const FLOAT_MARGIN_DB: f64 = 5.0;
 
 /// Walks to the end with every site float.
 fn finish(state: &Calibration<'_>, walk: &mut Walk<'_>) -> Result<(), CalibrateError> {

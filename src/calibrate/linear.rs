@@ -6,12 +6,12 @@ use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
 use vitq_passes::structure::{Site, SiteKind};
 
-use super::fold::Fold;
-use super::moments::{Moments, Source};
+use super::fold::{Channels, Fold};
+use super::moments::{Moments, Source, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::{Calibration, CalibrateError, Codes, SiteReport};
 use crate::linalg::{energy, gemm_nt, gram, square_sum};
-use crate::quant::{self, Sample};
+use crate::quant::{self, Histogram, Points};
 use crate::solve::{Grid, gptq, refit, round_to_nearest};
 use crate::walk::{SiteOutput, Walk, World};
 
@@ -149,15 +149,16 @@ impl Calibration<'_> {
         let Some(k) = self.parameters[index].as_ref().map(|p| p.k) else {
             return self.keep_float(walk, index, "its weight is no constant".into());
         };
-        let (seen, float) = self.samples(walk, site, k)?;
-        let upstream = self.upstream_fold(index, &seen)?;
+        let float = sample(walk, site, k, self.recipe.rows, World::Float)?;
+        let channels = self.channels(walk, site, k)?;
+        let upstream = self.upstream_fold(walk, index, &channels)?;
         let fold = upstream.clone().unwrap_or_else(|| Fold::identity(k));
-        let solved = self.solve(walk, index, &fold, &seen)?;
+        let solved = self.solve(walk, index, &fold, &channels)?;
         report.output_sqnr_db = Some(self.local_sqnr(index, &solved, &float));
         let choice = match self.guard.take() {
             None => Choice::Keep(solved),
             Some(guard) => {
-                let choice = guard.judge(self, walk, index, solved, &seen, upstream.is_some(), report);
+                let choice = guard.judge(self, walk, index, solved, &channels, upstream.is_some(), report);
                 self.guard = Some(guard);
                 choice?
             }
@@ -172,13 +173,47 @@ impl Calibration<'_> {
         }
     }
 
-    /// Rows of the input in the quantised world (what quantisers are chosen on) and in the float one.
-    fn samples(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<(Vec<f32>, Vec<f32>), CalibrateError> {
-        let float = sample(walk, site, k, self.recipe.rows, World::Float)?;
-        if !self.recipe.sequential {
-            return Ok((float.clone(), float));
-        }
-        Ok((sample(walk, site, k, self.recipe.rows, World::Quantised)?, float))
+    /// The world that quantisers are chosen in.
+    fn world(&self) -> World {
+        if self.recipe.sequential { World::Quantised } else { World::Float }
+    }
+
+    /// Range of each input channel over all tokens.
+    fn channels(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<Channels, CalibrateError> {
+        over_lanes(
+            walk.lanes.len(),
+            || Channels::new(k),
+            |channels, lane| {
+                channels.add(&rows(walk, site, k, lane, self.world())?);
+                Ok(())
+            },
+            Channels::merge,
+        )
+    }
+
+    /// Histogram of the folded input over all tokens, an error in channel `j` weighted by what it costs at the output.
+    fn points(
+        &self,
+        walk: &Walk<'_>,
+        site: &Site,
+        fold: &Fold,
+        channels: &Channels,
+        parameters: &Parameters,
+    ) -> Result<Points, CalibrateError> {
+        let cost = parameters.column_energy();
+        let (lo, hi) = channels.folded(fold);
+        let histogram = over_lanes(
+            walk.lanes.len(),
+            || Histogram::new(lo, hi),
+            |histogram, lane| {
+                let mut x = rows(walk, site, parameters.k, lane, self.world())?.into_owned();
+                fold.apply(&mut x);
+                histogram.add(&x, &cost);
+                Ok(())
+            },
+            Histogram::merge,
+        )?;
+        Ok(histogram.points())
     }
 
     /// Solves the site behind a given fold.
@@ -187,7 +222,7 @@ impl Calibration<'_> {
         walk: &Walk<'_>,
         index: usize,
         fold: &Fold,
-        seen: &[f32],
+        channels: &Channels,
     ) -> Result<Solved, CalibrateError> {
         let site = &self.structure.sites[index];
         let (weight_bits, activation_bits) = self.settings.bits(site);
@@ -195,15 +230,17 @@ impl Calibration<'_> {
             return Err(CalibrateError::NoInputs);
         };
         let parameters = parameters.folded(fold);
-        let mut values = seen.to_vec();
-        fold.apply(&mut values);
         let tokens = self.tokens(walk, site, parameters.k)?;
-        let activation = quant::widened(self.activation(&values, &parameters, activation_bits), margin(tokens));
+        let points = self.points(walk, site, fold, channels, &parameters)?;
+        let activation = quant::widened(self.activation(&points, activation_bits), margin(tokens));
         let source = Source { walk, site, k: parameters.k, fold, activation: &activation };
-        let moments = Moments::of(&source, self.recipe.sequential)?;
-        let weight = self.weight(&parameters, &moments, &values, weight_bits, tokens);
+        let moments = Moments::of(&source, self.recipe.solve)?;
+        if !moments.mean.iter().chain(&moments.mean_quantised).all(|m| m.is_finite()) {
+            return Err(CalibrateError::NotFinite { site: site.name.clone() });
+        }
+        let weight = self.weight(&parameters, &moments, weight_bits, tokens);
         let dequantised = weight.dequantise();
-        let bias = corrected_bias(&parameters, &dequantised, &moments);
+        let bias = corrected_bias(&parameters, &dequantised, &moments, tokens);
         Ok(Solved { fold: fold.clone(), activation, weight, dequantised, bias })
     }
 
@@ -212,10 +249,8 @@ impl Calibration<'_> {
         Ok(walk.lanes.len() * rows(walk, site, k, 0, World::Float)?.len() / k.max(1))
     }
 
-    fn activation(&self, values: &[f32], parameters: &Parameters, bits: u32) -> Activation {
-        let cost = parameters.column_energy();
-        let sample = Sample { values, cost: &cost };
-        if self.codebook(bits) { quant::codebook(&sample, bits) } else { quant::uniform(&sample, bits) }
+    fn activation(&self, points: &Points, bits: u32) -> Activation {
+        if self.codebook(bits) { quant::codebook(points, bits) } else { quant::uniform(points, bits) }
     }
 
     /// Whether `bits` are spent on a codebook.
@@ -227,7 +262,7 @@ impl Calibration<'_> {
         }
     }
 
-    fn weight(&self, parameters: &Parameters, moments: &Moments, values: &[f32], bits: u32, tokens: usize) -> Weight {
+    fn weight(&self, parameters: &Parameters, moments: &Moments, bits: u32, tokens: usize) -> Weight {
         let k = parameters.k;
         // With few tokens H says little about what other inputs look like: trust it less.
         let doubt = k as f32 / tokens as f32;
@@ -235,7 +270,8 @@ impl Calibration<'_> {
             if self.codebook(bits) { Grid::codebook(w, k, bits, cost) } else { Grid::uniform(w, k, bits, cost) }
         };
         if moments.h.is_empty() {
-            let cost = column_squares(values, k);
+            // Eight bits hardly depend on which error costs what.
+            let cost = vec![1.0; k];
             return round_to_nearest(&parameters.weight, k, &grid(&parameters.weight, &cost));
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
@@ -325,37 +361,47 @@ impl Calibration<'_> {
     }
 
     /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
-    fn upstream_fold(&mut self, index: usize, seen: &[f32]) -> Result<Option<Fold>, CalibrateError> {
+    fn upstream_fold(&mut self, walk: &Walk<'_>, index: usize, channels: &Channels) -> Result<Option<Fold>, CalibrateError> {
         let Some(norm) = self.structure.sites[index].norm else { return Ok(None) };
         if self.structure.norms[norm].declined.is_some() {
             return Ok(None);
         }
         if !self.folds.contains_key(&norm) {
-            let fold = self.choose_fold(norm, index, seen);
+            let fold = self.choose_fold(walk, norm, index, channels)?;
             self.folds.insert(norm, fold);
         }
         Ok(self.folds.get(&norm).cloned())
     }
 
     /// RepQ-ViT's fold at full, half or no strength: whichever leaves the least error behind all readers.
-    fn choose_fold(&self, norm: usize, index: usize, seen: &[f32]) -> Fold {
+    fn choose_fold(
+        &self,
+        walk: &Walk<'_>,
+        norm: usize,
+        index: usize,
+        channels: &Channels,
+    ) -> Result<Fold, CalibrateError> {
         let site = &self.structure.sites[index];
         let (weight_bits, activation_bits) = self.settings.bits(site);
         let readers: Vec<&Parameters> =
             self.structure.norms[norm].sites.iter().filter_map(|&s| self.parameters[s].as_ref()).collect();
-        let Some(k) = readers.first().map(|p| p.k) else { return Fold::identity(1) };
+        let Some(k) = readers.first().map(|p| p.k) else { return Ok(Fold::identity(1)) };
         let together = Parameters {
             weight: readers.iter().flat_map(|p| p.weight.iter().copied()).collect(),
             bias: readers.iter().flat_map(|p| p.bias.iter().copied()).collect(),
             k,
         };
         let mut best = (f64::INFINITY, Fold::identity(k));
-        let half = Fold::repq(seen, k, activation_bits, 0.5);
-        for fold in [Fold::identity(k), half, Fold::repq(seen, k, activation_bits, 1.0)] {
+        let seen = sample(walk, site, k, FOLD_ROWS, self.world())?;
+        for strength in [0.0, 0.5, 1.0] {
+            let fold = if strength == 0.0 { Fold::identity(k) } else { Fold::repq(channels, activation_bits, strength) };
             let parameters = together.folded(&fold);
-            let mut values = seen.to_vec();
+            let mut values = seen.clone();
             fold.apply(&mut values);
-            let activation = self.activation(&values, &parameters, activation_bits);
+            let (lo, hi) = channels.folded(&fold);
+            let mut histogram = Histogram::new(lo, hi);
+            histogram.add(&values, &parameters.column_energy());
+            let activation = self.activation(&histogram.points(), activation_bits);
             let mut error = values.clone();
             quant::apply(&activation, &mut error);
             error.iter_mut().zip(&values).for_each(|(q, x)| *q -= x);
@@ -365,9 +411,12 @@ impl Calibration<'_> {
                 best = (total, fold);
             }
         }
-        best.1
+        Ok(best.1)
     }
 }
+
+/// Rows that folds are compared on.
+const FOLD_ROWS: usize = 256;
 
 /// What the guard decided.
 pub enum Choice {
@@ -400,23 +449,15 @@ fn rounding_energy(parameters: &Parameters, values: &[f32], bits: u32) -> f64 {
     steps * square_sum(values)
 }
 
-fn column_squares(values: &[f32], k: usize) -> Vec<f32> {
-    let mut squares = vec![0.0f32; k];
-    for row in values.chunks_exact(k) {
-        for (s, x) in squares.iter_mut().zip(row) {
-            *s += x * x;
-        }
-    }
-    squares
-}
-
 /// `b' = b + E[W·x - Ŵ·x̂]`: the mean error of everything before, taken away.
-fn corrected_bias(parameters: &Parameters, dequantised: &[f32], moments: &Moments) -> Vec<f32> {
+fn corrected_bias(parameters: &Parameters, dequantised: &[f32], moments: &Moments, tokens: usize) -> Vec<f32> {
     let k = parameters.k;
+    // A mean over few tokens is mostly noise; believe it in proportion.
+    let trust = tokens as f64 / (tokens as f64 + 256.0);
     let rows = parameters.weight.chunks_exact(k).zip(dequantised.chunks_exact(k)).zip(&parameters.bias);
     rows.map(|((w, q), b)| {
         let shift = crate::linalg::dot(w, &moments.mean) - crate::linalg::dot(q, &moments.mean_quantised);
-        b + shift as f32
+        b + (trust * shift) as f32
     })
     .collect()
 }

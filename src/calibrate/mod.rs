@@ -164,6 +164,8 @@ pub(crate) struct Recipe {
     pub rows: usize,
     /// Whether sites see the quantised network's values.
     pub sequential: bool,
+    /// Whether weights are solved for (re-fit, GPTQ) rather than rounded.
+    pub solve: bool,
 }
 
 impl Settings {
@@ -174,7 +176,7 @@ impl Settings {
             Effort::Balanced => 1024,
             Effort::Best => 2048,
         };
-        Recipe { rows, sequential: low || self.effort != Effort::Fast }
+        Recipe { rows, sequential: std::env::var("SEQ").is_ok() || low || self.effort != Effort::Fast, solve: low || self.effort != Effort::Fast }
     }
 
     /// Widths (weight, activation) at a site.

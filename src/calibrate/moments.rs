@@ -26,6 +26,30 @@ pub struct Moments {
     pub mean_quantised: Vec<f32>,
 }
 
+/// Something summed over lanes in fixed groups, so that the sum does not depend on the number of threads.
+pub fn over_lanes<S: Send>(
+    lanes: usize,
+    start: impl Fn() -> S + Sync,
+    add: impl Fn(&mut S, usize) -> Result<(), CalibrateError> + Sync,
+    merge: impl Fn(&mut S, &S),
+) -> Result<S, CalibrateError> {
+    let groups: Vec<S> = (0..GROUPS.min(lanes))
+        .into_par_iter()
+        .map(|g| {
+            let mut sums = start();
+            for lane in (g..lanes).step_by(GROUPS) {
+                add(&mut sums, lane)?;
+            }
+            Ok(sums)
+        })
+        .collect::<Result<_, CalibrateError>>()?;
+    let mut total = start();
+    for group in &groups {
+        merge(&mut total, group);
+    }
+    Ok(total)
+}
+
 /// What the sums are taken of.
 pub struct Source<'a> {
     /// The walk, standing at the site.
@@ -43,21 +67,12 @@ pub struct Source<'a> {
 impl Moments {
     /// Sums over all lanes; the second moments only if `second`.
     pub fn of(source: &Source<'_>, second: bool) -> Result<Moments, CalibrateError> {
-        let lanes = source.walk.lanes.len();
-        let groups: Vec<Sums> = (0..GROUPS.min(lanes))
-            .into_par_iter()
-            .map(|g| {
-                let mut sums = Sums::new(source.k, second);
-                for lane in (g..lanes).step_by(GROUPS) {
-                    sums.add(source, lane)?;
-                }
-                Ok(sums)
-            })
-            .collect::<Result<_, CalibrateError>>()?;
-        let mut total = Sums::new(source.k, second);
-        for group in &groups {
-            total.merge(group);
-        }
+        let mut total = over_lanes(
+            source.walk.lanes.len(),
+            || Sums::new(source.k, second),
+            |sums, lane| sums.add(source, lane),
+            Sums::merge,
+        )?;
         mirror_if(&mut total.h, source.k);
         let n = total.rows.max(1) as f64;
         let mean = |s: &[f64]| s.iter().map(|v| (v / n) as f32).collect();

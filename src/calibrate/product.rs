@@ -8,7 +8,7 @@ use vitq_passes::structure::SiteKind;
 use super::operand::{tensor, values};
 use super::{Calibration, CalibrateError, SiteReport};
 use crate::linalg::{gemm_into, squared_distance, square_sum};
-use crate::quant::{self, Sample};
+use crate::quant::{self, Points};
 use crate::walk::{SiteOutput, Walk, World};
 
 /// Lanes that the competing forms of codes are compared on.
@@ -28,7 +28,7 @@ impl Calibration<'_> {
         let mut candidates = vec![self.operand_quantiser(walk, index, 0, bits)?];
         if site.kind == SiteKind::AttentionValue && bits < 8 {
             let values = self.operand_sample(walk, index, 0)?;
-            candidates.push(quant::log_sqrt2(&Sample { values: &values, cost: &[1.0] }, bits));
+            candidates.push(quant::log_sqrt2(&Points::equal(values), bits));
         }
         let mut best: Option<(f64, Activation)> = None;
         for left in candidates {
@@ -46,8 +46,8 @@ impl Calibration<'_> {
 
     fn operand_quantiser(&self, walk: &Walk<'_>, index: usize, i: usize, bits: u32) -> Result<Activation, CalibrateError> {
         let values = self.operand_sample(walk, index, i)?;
-        let sample = Sample { values: &values, cost: &[1.0] };
-        Ok(if self.codebook(bits) { quant::codebook(&sample, bits) } else { quant::uniform(&sample, bits) })
+        let points = Points::equal(values);
+        Ok(if self.codebook(bits) { quant::codebook(&points, bits) } else { quant::uniform(&points, bits) })
     }
 
     /// Evenly spaced elements of an operand over all lanes.
@@ -61,7 +61,7 @@ impl Calibration<'_> {
             let step = values.len().div_ceil(each).max(1);
             all.extend(values.iter().skip(lane % step).step_by(step));
         }
-        Ok(all)
+        if all.iter().all(|v: &f32| v.is_finite()) { Ok(all) } else { Err(CalibrateError::NotFinite { site: site.name.clone() }) }
     }
 
     /// Error energy at the product relative to its signal.

@@ -5,7 +5,7 @@
 
 use vitq_passes::plan::Activation;
 
-use super::{Sample, from_range, ranges};
+use super::{Points, from_range};
 
 /// Weighted moments of what falls on one fine code.
 #[derive(Clone, Copy, Default)]
@@ -83,12 +83,12 @@ pub fn nearest(levels: &[usize], size: usize) -> Vec<u8> {
 }
 
 /// The codebook of 2^`bits` levels with the least weighted squared error, the fine grid's range searched over the candidates.
-pub fn codebook(sample: &Sample<'_>, bits: u32) -> Activation {
+pub fn codebook(points: &Points, bits: u32) -> Activation {
     let mut best: Option<(f64, Activation)> = None;
-    for (lo, hi) in ranges(sample.values) {
+    for (lo, hi) in points.ranges() {
         for shrink in [1.0, 0.8, 0.64] {
-            let candidate = on_grid(sample, lo * shrink, hi * shrink, bits);
-            let error = sample.error(&candidate);
+            let candidate = on_grid(points, lo * shrink, hi * shrink, bits);
+            let error = points.error(&candidate);
             if best.as_ref().is_none_or(|(e, _)| error < *e) {
                 best = Some((error, candidate));
             }
@@ -97,21 +97,19 @@ pub fn codebook(sample: &Sample<'_>, bits: u32) -> Activation {
     best.map_or_else(|| from_range(0.0, 0.0, bits), |(_, activation)| activation)
 }
 
-fn on_grid(sample: &Sample<'_>, lo: f32, hi: f32, bits: u32) -> Activation {
+fn on_grid(points: &Points, lo: f32, hi: f32, bits: u32) -> Activation {
     let Activation::Uniform { scale, zero_point, .. } = from_range(lo, hi, 8) else {
         unreachable!("a range gives a uniform quantiser")
     };
     let zero = f32::from(zero_point);
     let mut bins = [Bin::default(); 256];
-    for row in sample.values.chunks_exact(sample.cost.len()) {
-        for (&x, &cost) in row.iter().zip(sample.cost) {
-            let x = x / scale + zero;
-            let bin = &mut bins[x.clamp(0.0, 255.0).round_ties_even() as usize & 255];
-            let (x, w) = (f64::from(x), f64::from(cost));
-            bin.weight += w;
-            bin.first += w * x;
-            bin.second += w * x * x;
-        }
+    for (&x, &weight) in points.values.iter().zip(&points.weights) {
+        let x = x / scale + zero;
+        let bin = &mut bins[x.clamp(0.0, 255.0).round_ties_even() as usize & 255];
+        let (x, w) = (f64::from(x), f64::from(weight));
+        bin.weight += w;
+        bin.first += w * x;
+        bin.second += w * x * x;
     }
     let (levels, _) = best_levels(&bins, 0.0, 1 << bits);
     Activation::Codebook { scale, zero_point, table: nearest(&levels, 256), level_scale: scale, level_zero: zero_point }

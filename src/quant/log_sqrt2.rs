@@ -3,7 +3,7 @@
 
 use vitq_passes::plan::Activation;
 
-use super::Sample;
+use super::Points;
 
 /// Code of `x` counted from one: `shift ..= 2^bits + shift`, the last one meaning zero.
 pub fn code(x: f32, bits: u32, shift: u8) -> u32 {
@@ -21,9 +21,9 @@ pub fn level(k: u32, bits: u32, shift: u8) -> f32 {
 }
 
 /// The codes with the δ of least weighted squared error.
-pub fn log_sqrt2(sample: &Sample<'_>, bits: u32) -> Activation {
+pub fn log_sqrt2(points: &Points, bits: u32) -> Activation {
     (0..8)
         .map(|shift| Activation::LogSqrt2 { bits, shift })
-        .min_by(|a, b| sample.error(a).total_cmp(&sample.error(b)))
+        .min_by(|a, b| points.error(a).total_cmp(&points.error(b)))
         .unwrap_or(Activation::LogSqrt2 { bits, shift: 0 })
 }

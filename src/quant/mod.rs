@@ -2,38 +2,15 @@
 
 mod codebook;
 mod log_sqrt2;
+mod points;
 mod uniform;
 
 use vitq_passes::plan::Activation;
 
 pub use codebook::{Bin, best_levels, codebook};
 pub use log_sqrt2::log_sqrt2;
-pub use uniform::{from_range, ranges, uniform};
-
-/// Rows that a quantiser is chosen on, with what an error in each column costs.
-pub struct Sample<'a> {
-    /// `[rows, channels]`
-    pub values: &'a [f32],
-    /// `[channels]`: weight of a squared error in that channel (the column energies of the Linear that reads it).
-    pub cost: &'a [f32],
-}
-
-impl Sample<'_> {
-    /// `Σ cost_j·(x̂ - x)²`
-    pub fn error(&self, quantiser: &Activation) -> f64 {
-        let mut quantised = self.values.to_vec();
-        apply(quantiser, &mut quantised);
-        let k = self.cost.len();
-        quantised
-            .chunks_exact(k)
-            .zip(self.values.chunks_exact(k))
-            .map(|(q, x)| {
-                let row: f32 = q.iter().zip(x).zip(self.cost).map(|((q, x), c)| c * (q - x) * (q - x)).sum();
-                f64::from(row)
-            })
-            .sum()
-    }
-}
+pub use points::{Histogram, Points};
+pub use uniform::{from_range, uniform};
 
 /// Nearest integer, ties to even, of `|x| < 2²²`, in two vector instructions (the library call is scalar where SSE4.1 is not
 /// assumed): adding 1.5·2²³ leaves no fraction bits.

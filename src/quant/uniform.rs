@@ -2,7 +2,7 @@
 
 use vitq_passes::plan::Activation;
 
-use super::Sample;
+use super::Points;
 
 /// Quantiser of `bits` whose codes span `[lo, hi]`, zero among them.
 pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
@@ -14,27 +14,11 @@ pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
     Activation::Uniform { bits, scale, zero_point }
 }
 
-/// Candidate ranges of a sample: min/max and the percentiles 0.99999, 0.9999, 0.999 of RepQ-ViT, 0.99 beyond them.
-pub fn ranges(values: &[f32]) -> Vec<(f32, f32)> {
-    let mut sorted: Vec<f32> = values.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let Some(last) = sorted.len().checked_sub(1) else { return vec![(0.0, 0.0)] };
-    let mut ranges: Vec<(f32, f32)> = [1.0, 0.99999, 0.9999, 0.999, 0.99]
-        .into_iter()
-        .map(|p: f64| {
-            let skip = ((1.0 - p) * last as f64).round() as usize;
-            (sorted[skip], sorted[last - skip])
-        })
-        .collect();
-    ranges.dedup();
-    ranges
-}
-
 /// The quantiser of `bits` with the least weighted squared error: the best candidate range, then each end searched apart.
-pub fn uniform(sample: &Sample<'_>, bits: u32) -> Activation {
-    let error = |&(lo, hi): &(f32, f32)| sample.error(&from_range(lo, hi, bits));
+pub fn uniform(points: &Points, bits: u32) -> Activation {
+    let error = |&(lo, hi): &(f32, f32)| points.error(&from_range(lo, hi, bits));
     let mut best = ((0.0, 0.0), f64::INFINITY);
-    for range in ranges(sample.values) {
+    for range in points.ranges() {
         let e = error(&range);
         if e < best.1 {
             best = (range, e);

@@ -28,12 +28,12 @@ pub enum Error {
         /// What is broken.
         source: vitq_passes::ir::ImportError,
     },
-    /// The model's inputs cannot be fed.
+    /// The model cannot be fed or run.
     #[error("{}: {reason}", path.display())]
-    Inputs {
+    Unusable {
         /// The model.
         path: PathBuf,
-        /// Which input, and what about it.
+        /// Which input or node, and what about it.
         reason: String,
     },
     /// A constant holds NaN or an infinity.

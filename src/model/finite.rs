@@ -42,7 +42,8 @@ pub fn check(graph: &Graph) -> Result<(), NotFinite> {
             continue;
         };
         let mask = tensor.dims.len() >= 2 && is_mask(graph, value);
-        let wrong = |v: &f32| !v.is_finite() && !(mask && *v == f32::NEG_INFINITY);
+        let masks = |v: f32| mask && v == f32::NEG_INFINITY;
+        let wrong = |v: &f32| !(v.is_finite() || masks(*v));
         if let Some(index) = elements.iter().position(wrong) {
             let constant = graph.name(value).to_owned();
             return Err(NotFinite {

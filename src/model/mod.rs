@@ -3,6 +3,7 @@
 mod fingerprint;
 mod finite;
 mod inputs;
+mod sound;
 
 use std::path::{Path, PathBuf};
 
@@ -44,10 +45,12 @@ impl FloatModel {
         };
         let mut graph = Graph::import(&message).map_err(graph_error)?;
         finite::check(&graph).map_err(|found| found.into_error(path))?;
-        let inputs = inputs::read(&graph).map_err(|reason| Error::Inputs {
+        let unusable = |reason| Error::Unusable {
             path: path.into(),
             reason,
-        })?;
+        };
+        sound::check(&graph).map_err(unusable)?;
+        let inputs = inputs::read(&graph).map_err(unusable)?;
         let fingerprint = fingerprint(&message);
         let simplified = simplify(&mut graph);
         tracing::debug!("simplified\n{simplified}");

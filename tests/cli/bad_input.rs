@@ -223,6 +223,19 @@ fn models_without_sites() {
 }
 
 #[test]
+fn graphs_that_would_take_all_memory() {
+    let folder = Folder::new();
+    let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[n,3,32,32] input) => (float[n,3,32,32] y) \
+                <float[1,1] w = {1.0}> { t = MatMul(input, w) [turn] y = Transpose<perm = [0, 1, 1, 2]>(t) }";
+    refused(
+        &folder.parse("turn.onnx", text),
+        &calib(),
+        &[],
+        &["turn.onnx", "`turn`", "[0, 1, 1, 2]"],
+    );
+}
+
+#[test]
 fn inputs_that_images_do_not_fit() {
     let folder = Folder::new();
     let body = "y = MatMul(input, w) }";

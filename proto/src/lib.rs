@@ -4,9 +4,15 @@
 //! [`Lossless`], which keeps the fields that the schema does not know, so that reading and writing a
 //! model changes nothing that nobody asked to change.
 
+mod dtype;
+mod file;
 mod lossless;
+mod tensor;
 
+pub use dtype::DataType;
+pub use file::{ExternalProblem, LoadError, Loaded, SaveError, SaveOptions, load, save};
 pub use lossless::{KnownTags, Lossless};
+pub use tensor::{Tensor, TensorError, TensorProblem};
 
 /// The messages of `onnx.proto`, generated.
 #[allow(missing_docs)]

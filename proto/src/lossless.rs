@@ -28,6 +28,11 @@ impl<M> Lossless<M> {
         &self.unknown
     }
 
+    /// Replaces the unknown fields; `fields` is encoded protobuf, as [`unknown`](Self::unknown) gives it.
+    pub fn set_unknown(&mut self, fields: Vec<u8>) {
+        self.unknown = fields;
+    }
+
     /// The message alone; unknown fields are dropped.
     pub fn into_inner(self) -> M {
         self.message

@@ -1,0 +1,102 @@
+use std::{fs, path::Path};
+
+use bytes::{Buf, Bytes};
+use prost::Message;
+
+use super::{LoadError, external::DataFiles, visit::try_for_each_tensor};
+use crate::Model;
+
+/// A model in memory.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The model; every tensor holds its data.
+    pub model: Model,
+    /// Whether the file kept data of tensors in other files.
+    pub external: bool,
+}
+
+/// Reads an ONNX file and the data files that it names.
+///
+/// Unknown fields are kept. Data files are looked for in the folder of the model and below; a
+/// symbolic link there is followed. Checksums of data files are not checked.
+///
+/// # Errors
+///
+/// A file that cannot be read, is no ONNX model or lacks a graph, and external data that is missing,
+/// too short or outside the folder.
+pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut model = decode(path, bytes.into())?;
+    let external = resolve(path, &mut model)?;
+    Ok(Loaded { model, external })
+}
+
+fn decode(path: &Path, mut bytes: Bytes) -> Result<Model, LoadError> {
+    let size = bytes.len();
+    if size == 0 {
+        return Err(LoadError::Empty(path.to_owned()));
+    }
+    if let Some((kind, mend)) = other_format(&bytes) {
+        let path = path.to_owned();
+        return Err(LoadError::OtherFormat { path, kind, mend });
+    }
+    let mut model = Model::default();
+    model
+        .merge(&mut bytes)
+        .map_err(|source| LoadError::Decode {
+            path: path.to_owned(),
+            byte: size - bytes.remaining(),
+            size,
+            source,
+        })?;
+    if model.graph.is_none() {
+        return Err(LoadError::NoGraph(path.to_owned()));
+    }
+    Ok(model)
+}
+
+/// What people hand over in place of a model, and what to do then.
+fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let kinds: [(&[u8], _, _); 4] = [
+        (
+            b"version https://git-lfs",
+            "a Git LFS pointer",
+            "fetch the file with `git lfs pull`",
+        ),
+        (
+            b"PK\x03\x04",
+            "a zip archive",
+            "unpack it, or export a PyTorch checkpoint to ONNX first",
+        ),
+        (b"<!DOCTYPE", "a web page", "download the file itself"),
+        (b"<html", "a web page", "download the file itself"),
+    ];
+    if bytes.get(4..8) == Some(b"ORTM") {
+        return Some((
+            "an ORT format model",
+            "use the ONNX file that it was made from",
+        ));
+    }
+    let (_, kind, mend) = kinds.iter().find(|(start, ..)| bytes.starts_with(start))?;
+    Some((kind, mend))
+}
+
+fn resolve(path: &Path, model: &mut Model) -> Result<bool, LoadError> {
+    let mut files = DataFiles::beside(path);
+    let mut external = false;
+    try_for_each_tensor(model, |tensor| {
+        external |= files
+            .resolve(tensor)
+            .map_err(|problem| LoadError::External {
+                path: path.to_owned(),
+                tensor: tensor.name().to_owned(),
+                problem,
+            })?;
+        Ok(())
+    })?;
+    Ok(external)
+}

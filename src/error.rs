@@ -49,7 +49,7 @@ pub enum Error {
         value: f32,
     },
     /// Nothing in the model can be quantised.
-    #[error("{}: nothing here can be quantised: no Linear, patch embedding or attention product was recognised{}", path.display(), listed(declined))]
+    #[error("{}: nothing here can be quantised: no product in scope was recognised{}", path.display(), listed(declined))]
     NoSites {
         /// The model.
         path: PathBuf,

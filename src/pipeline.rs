@@ -164,7 +164,7 @@ impl Quantizer {
         calibration: &Dataset,
         progress: &dyn Progress,
     ) -> Result<Outcome, Error> {
-        model.require_sites()?;
+        model.require_sites(self.settings.scope)?;
         self.require_known_names(model)?;
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
         tracing::info!(

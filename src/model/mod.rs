@@ -8,10 +8,11 @@ mod sound;
 use std::path::{Path, PathBuf};
 
 use vitq_onnx::Model;
-use vitq_passes::ir::Graph;
+use vitq_passes::ir::{Graph, NodeId, Op};
 use vitq_passes::simplify::simplify;
 use vitq_passes::structure::{SiteKind, Structure, recognise};
 
+use crate::calibrate::Scope;
 use crate::error::Error;
 use crate::input::ModelInput;
 pub use fingerprint::fingerprint;
@@ -82,12 +83,25 @@ impl FloatModel {
             .count()
     }
 
-    /// Fails where there is nothing to quantise, and says what stood in the way.
+    /// Fails where there is nothing to quantise in `scope`, and says what stood in the way.
     ///
     /// # Errors
-    /// [`Error::NoSites`].
-    pub fn require_sites(&self) -> Result<(), Error> {
-        if !self.structure.sites.is_empty() {
+    /// [`Error::NoSites`], or [`Error::Unusable`] where the model is quantised already.
+    pub fn require_sites(&self, scope: Scope) -> Result<(), Error> {
+        let quantised = |(_, op): &(NodeId, &Op)| op.is("QuantizeLinear");
+        if let Some((node, _)) = self.graph.ops().find(quantised) {
+            let label = self.graph.label(node);
+            let reason = format!(
+                "it is quantised already (node `{label}` is QuantizeLinear); give the float model"
+            );
+            return Err(Error::Unusable {
+                path: self.path.clone(),
+                reason,
+            });
+        }
+        let sites = &self.structure.sites;
+        let in_scope = |kind| scope == Scope::All || kind == SiteKind::Linear;
+        if sites.iter().any(|site| in_scope(site.kind)) {
             return Ok(());
         }
         let declined = self.structure.declined.iter();

@@ -215,6 +215,25 @@ fn models_without_sites() {
         &[],
         &["relu.onnx", "nothing here can be quantised"],
     );
+    let stem = format!(
+        "{header} g (float[n,3,2,2] input) => (float[n,1,1,1] y) \
+         <float[1,3,2,2] w = {{1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0}}> \
+         {{ y = Conv<kernel_shape = [2, 2], strides = [2, 2]>(input, w) }}"
+    );
+    refused(
+        &folder.parse("stem.onnx", &stem),
+        &calib(),
+        &[],
+        &["stem.onnx", "in scope"],
+    );
+    let quantised = folder.path("quantised.onnx");
+    quantize(&model(), &calib(), &quantised, &["--samples", "2"]).succeeds();
+    refused(
+        &quantised,
+        &calib(),
+        &[],
+        &["quantised.onnx", "QuantizeLinear", "give the float model"],
+    );
     let dynamic = format!(
         "{header} g (float[n,3,8,8] input, float[8,8] w) => (float[n,3,8,8] y) {{ [product] y = MatMul(input, w) }}"
     );

@@ -12,6 +12,7 @@ mod panics;
 mod qdq;
 mod signature;
 mod tract;
+mod vector;
 mod widen;
 
 use std::fmt;

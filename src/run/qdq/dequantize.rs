@@ -6,6 +6,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::{Attributes, arity};
 use super::layout::{Layout, Parameters, check, zero_points};
+use crate::run::vector::vectorised;
 
 /// Reads a DequantizeLinear node.
 pub fn parse(
@@ -193,18 +194,27 @@ impl Dequantiser<'_> {
             match parameters {
                 Parameters::One(i) => {
                     let (scale, zero) = (self.scales[i], self.zero_points[i]);
-                    for (value, &code) in values.iter_mut().zip(codes) {
-                        *value = code.into().wrapping_sub(zero) as f32 * scale;
-                    }
+                    vectorised(|| by_one(codes, scale, zero, values));
                 }
                 Parameters::Each(first) => {
-                    let scales = self.scales[first..].iter().zip(&self.zero_points[first..]);
-                    for ((value, &code), (scale, &zero)) in values.iter_mut().zip(codes).zip(scales)
-                    {
-                        *value = code.into().wrapping_sub(zero) as f32 * scale;
-                    }
+                    let (scales, zeros) = (&self.scales[first..], &self.zero_points[first..]);
+                    vectorised(|| by_each(codes, scales, zeros, values));
                 }
             }
         });
+    }
+}
+
+#[inline(always)]
+fn by_one<T: Copy + Into<i32>>(codes: &[T], scale: f32, zero: i32, values: &mut [f32]) {
+    for (value, &code) in values.iter_mut().zip(codes) {
+        *value = code.into().wrapping_sub(zero) as f32 * scale;
+    }
+}
+
+#[inline(always)]
+fn by_each<T: Copy + Into<i32>>(codes: &[T], scales: &[f32], zeros: &[i32], values: &mut [f32]) {
+    for (((value, &code), scale), &zero) in values.iter_mut().zip(codes).zip(scales).zip(zeros) {
+        *value = code.into().wrapping_sub(zero) as f32 * scale;
     }
 }

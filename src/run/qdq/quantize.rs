@@ -6,6 +6,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::attributes::{Attributes, arity};
 use super::code_type::CodeType;
 use super::layout::{Layout, Parameters, check, zero_points};
+use crate::run::vector::vectorised;
 
 /// Reads a QuantizeLinear node.
 pub fn parse(
@@ -160,30 +161,41 @@ impl Quantiser<'_> {
             match parameters {
                 Parameters::One(i) => {
                     let (scale, zero) = (self.scales[i], self.zero_points[i]);
-                    let (low, high) = self.bounds(zero);
-                    for (code, x) in codes.iter_mut().zip(x) {
-                        *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
-                    }
+                    vectorised(|| self.by_one(x, scale, zero, codes));
                 }
                 Parameters::Each(first) => {
-                    let scales = self.scales[first..].iter().zip(&self.zero_points[first..]);
-                    for ((code, x), (scale, &zero)) in codes.iter_mut().zip(x).zip(scales) {
-                        let (low, high) = self.bounds(zero);
-                        *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
-                    }
+                    let (scales, zeros) = (&self.scales[first..], &self.zero_points[first..]);
+                    vectorised(|| self.by_each(x, scales, zeros, codes));
                 }
             }
         });
     }
 
+    #[inline(always)]
+    fn by_one<T: Code>(&self, x: &[f32], scale: f32, zero: i32, codes: &mut [T]) {
+        let (low, high) = self.bounds(zero);
+        for (code, x) in codes.iter_mut().zip(x) {
+            *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
+        }
+    }
+
+    #[inline(always)]
+    fn by_each<T: Code>(&self, x: &[f32], scales: &[f32], zeros: &[i32], codes: &mut [T]) {
+        for (((code, x), scale), &zero) in codes.iter_mut().zip(x).zip(scales).zip(zeros) {
+            let (low, high) = self.bounds(zero);
+            *code = T::truncate(round_within(x / scale, low, high).wrapping_add(zero));
+        }
+    }
+
     /// The range before the zero point is added.
+    #[inline(always)]
     fn bounds(&self, zero: i32) -> (f32, f32) {
         ((self.range.0 - zero) as f32, (self.range.1 - zero) as f32)
     }
 }
 
 /// Adding this to a float of magnitude below 2²² leaves its nearest integer, ties to even, in the low
-/// bits. Unlike `round_ties_even` that needs no instruction beyond SSE2, so the loop vectorises.
+/// bits. Unlike `round_ties_even` that vectorises with every extension.
 const ROUNDER: f32 = 12_582_912.0; // 1.5 · 2²³
 
 /// Rounds half to even and saturates. Not a number gives `low`, as in ONNX Runtime on x86-64.

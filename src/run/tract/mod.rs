@@ -9,6 +9,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::panics::caught;
+use super::vector::release_upper_halves;
 use super::{Array, Executor, RunError, RunOptions, Runtime, Signature, qdq, widen};
 
 /// A model that tract has prepared. A run has its own state, so runs may overlap.
@@ -54,9 +55,9 @@ impl TractModel {
 impl Executor for TractModel {
     fn run(&self, inputs: &[(String, Array)]) -> Result<Vec<Array>, RunError> {
         let feed = self.feed(inputs)?;
-        let given = caught(|| self.plan.run(feed))
-            .map_err(panicked)?
-            .map_err(running)?;
+        let given = caught(|| self.plan.run(feed));
+        release_upper_halves();
+        let given = given.map_err(panicked)?.map_err(running)?;
         let names = self.signature.outputs.iter();
         names
             .zip(&self.places)

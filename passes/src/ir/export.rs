@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use vitq_onnx::pb::{OperatorSetIdProto, StringStringEntryProto};
-use vitq_onnx::{Model, NodeMsg};
+use vitq_onnx::{FunctionMsg, Model, NodeMsg};
 
 use super::{Graph, Node, NodeId, Outlet, Slot};
 
@@ -78,6 +78,11 @@ impl Graph {
     pub fn require_ir_version(&mut self, version: i64) {
         let now = self.envelope.ir_version.unwrap_or(0);
         self.envelope.ir_version = Some(now.max(version));
+    }
+
+    /// The model's functions, whose bodies state operator sets of their own.
+    pub(crate) fn functions_mut(&mut self) -> &mut [FunctionMsg] {
+        &mut self.envelope.functions
     }
 
     /// Says in the model's metadata that `key` is `value`, replacing an earlier entry.

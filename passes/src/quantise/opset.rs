@@ -3,7 +3,7 @@
 use crate::ir::Graph;
 use crate::plan::{Decision, Plan};
 use crate::simplify::upgrade::{self, UpgradeError};
-use crate::target::{self, Target};
+use crate::target::Target;
 
 use super::weight::is_packed;
 
@@ -21,6 +21,6 @@ pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(
     if graph.opset() < needed {
         upgrade::to(graph, needed)?;
     }
-    graph.require_ir_version(target::ir_version(graph.opset()));
+    graph.require_ir_version(upgrade::ir_version(graph.opset()));
     Ok(())
 }

@@ -2,11 +2,12 @@
 //!
 //! Between these versions most operators only gained types and optional parts; those whose old spelling means
 //! something else, or nothing, in the new version are listed in [`BREAKING`]. What this file cannot respell it
-//! refuses, naming the node; a refused graph is left as it was.
+//! refuses, naming the node; a refused graph is left as it was. Bodies of functions are raised too, as runtimes read
+//! them by the model's operator set; none of their nodes is respelled.
 
 use thiserror::Error;
-use vitq_onnx::pb::GraphProto;
-use vitq_onnx::{NodeMsg, Tensor};
+use vitq_onnx::pb::FunctionProto;
+use vitq_onnx::{FunctionMsg, NodeMsg, Tensor};
 
 use super::axes::normal;
 use crate::infer::{Shapes, infer};
@@ -78,9 +79,21 @@ pub enum UpgradeError {
         /// What stands in the way.
         reason: String,
     },
+    /// A function of the model that reads otherwise in the wanted version.
+    #[error(
+        "function {function:?} hinders raising the operator set to {wanted}: {reason}; inline the model's functions, or export it with opset {wanted}"
+    )]
+    Function {
+        /// The function as its callers name it: domain and name.
+        function: String,
+        /// The operator set that was wanted.
+        wanted: i64,
+        /// What stands in the way.
+        reason: String,
+    },
 }
 
-/// Raises the standard operator set to at least `version`, and the IR version with it.
+/// Raises the standard operator set to at least `version`, that of the model's functions and the IR version with it.
 ///
 /// # Errors
 /// See [`UpgradeError`]; the graph is then unchanged.
@@ -108,20 +121,30 @@ pub fn to(graph: &mut Graph, version: i64) -> Result<(), UpgradeError> {
             }
         })?;
     }
+    for function in raised.functions_mut() {
+        raise_function(function, version).map_err(|reason| UpgradeError::Function {
+            function: format!("{}.{}", function.domain(), function.name()),
+            wanted: version,
+            reason,
+        })?;
+    }
     raised.opsets.insert(String::new(), version);
     raised.require_ir_version(ir_version(version));
     *graph = raised;
     Ok(())
 }
 
-/// The IR version that came with an operator set (ONNX, `docs/Versioning.md`).
-fn ir_version(opset: i64) -> i64 {
+/// IR version that models with this standard operator set need at least (ONNX, `docs/Versioning.md`).
+pub(crate) fn ir_version(opset: i64) -> i64 {
     match opset {
         ..=11 => 6,
         12..=14 => 7,
         15..=18 => 8,
         19..=20 => 9,
-        _ => 10,
+        21..=22 => 10,
+        23 => 11,
+        24 => 12,
+        _ => 13,
     }
 }
 
@@ -142,7 +165,10 @@ fn respell(graph: &mut Graph, shapes: &Shapes, id: NodeId, from: i64, to: i64) -
     };
     for attribute in &op.message.attribute {
         for body in attribute.g.iter().map(|g| &**g).chain(&attribute.graphs) {
-            unaffected(body, from, to)?;
+            if let Some(node) = affected(&body.node, from, to) {
+                let node = described(node);
+                return Err(format!("the {node} in its sub-graph changed in between"));
+            }
         }
     }
     if !op.is(op.op_type()) {
@@ -165,24 +191,45 @@ fn respell(graph: &mut Graph, shapes: &Shapes, id: NodeId, from: i64, to: i64) -
     Ok(())
 }
 
-/// Whether a sub-graph reads the same in both versions.
-fn unaffected(body: &GraphProto, from: i64, to: i64) -> Respelled {
-    for node in &body.node {
-        if breaks(node.op_type(), from, to).next().is_some()
-            && matches!(node.domain(), "" | "ai.onnx")
-        {
+/// Raises what a function states as its standard operator set.
+fn raise_function(function: &mut FunctionMsg, to: i64) -> Respelled {
+    let FunctionProto {
+        opset_import, node, ..
+    } = &mut **function;
+    for import in opset_import
+        .iter_mut()
+        .filter(|import| is_standard(import.domain()) && import.version() < to)
+    {
+        let from = import.version();
+        if from < OLDEST {
             return Err(format!(
-                "the {} in its sub-graph changed in between",
-                described(node)
+                "it is written in operator set {from}, older than {OLDEST}"
             ));
         }
-        for attribute in &node.attribute {
-            for inner in attribute.g.iter().map(|g| &**g).chain(&attribute.graphs) {
-                unaffected(inner, from, to)?;
-            }
+        if let Some(node) = affected(node, from, to) {
+            let node = described(node);
+            return Err(format!("the {node} in it changed in between"));
         }
+        import.version = Some(to);
     }
     Ok(())
+}
+
+/// The first node, in sub-graphs too, that reads otherwise in the two versions.
+fn affected(nodes: &[NodeMsg], from: i64, to: i64) -> Option<&NodeMsg> {
+    nodes.iter().find_map(|node| {
+        if is_standard(node.domain()) && breaks(node.op_type(), from, to).next().is_some() {
+            return Some(node);
+        }
+        node.attribute
+            .iter()
+            .flat_map(|attribute| attribute.g.iter().map(|g| &**g).chain(&attribute.graphs))
+            .find_map(|body| affected(&body.node, from, to))
+    })
+}
+
+fn is_standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
 }
 
 fn described(node: &NodeMsg) -> String {

@@ -22,15 +22,3 @@ impl Default for Target {
         ONNX_RUNTIME
     }
 }
-
-/// IR version that models with this standard operator set need at least (ONNX `Versioning.md`, table of releases).
-pub(crate) fn ir_version(opset: i64) -> i64 {
-    match opset {
-        ..=18 => 8,
-        19..=20 => 9,
-        21..=22 => 10,
-        23 => 11,
-        24 => 12,
-        _ => 13,
-    }
-}

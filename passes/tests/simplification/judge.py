@@ -1,6 +1,7 @@
 """What ONNX's own parser, checker and schemas and ONNX Runtime say of a graph.
 
     judge.py text TEXT MODEL        the text, read by ONNX's parser, is the model
+    judge.py write TEXT MODEL       writes the text, read by ONNX's parser, as the model
     judge.py equal {MODEL MODEL}…   each two run to the same outputs; prints the largest relative difference
     judge.py shapes MODEL BATCH     prints `name type dims…` of every value, as it comes out of a run
     judge.py breaking FROM TO       prints `version operator` wherever an attribute or a default went away
@@ -44,6 +45,13 @@ def text(path, model_path):
     assert ours.ir_version == theirs.ir_version
     assert ours.opset_import == theirs.opset_import
     print("same")
+
+
+def write(path, model_path):
+    with open(path, encoding="utf-8") as file:
+        model = onnx.parser.parse_model(file.read())
+    onnx.checker.check_model(model)
+    onnx.save(model, model_path)
 
 
 def feeds(session, batch):

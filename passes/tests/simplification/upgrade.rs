@@ -132,3 +132,67 @@ fn what_cannot_be_respelled_is_refused() {
     assert_eq!(upgrade::to(&mut new, 13), Ok(()));
     assert_eq!(new.opset(), 17);
 }
+
+/// A model in operator set 12 whose one node calls a function, its body written in `opset`.
+fn calling(opset: i64, body: &str, folder: &TempDir) -> PathBuf {
+    let text = folder.path().join("function.txt");
+    let model = folder.path().join("function.onnx");
+    let written = format!(
+        "<ir_version: 8, opset_import: [\"\" : 12, \"local\" : 1]>
+        g (float[n, 4, 6] x) => (float[n, 4, 6] y) {{ y = local.body(x) }}
+        <domain: \"local\", opset_import: [\"\" : {opset}]>
+        body (x) => (y) {{ {body} }}"
+    );
+    std::fs::write(&text, written).expect("the text is written");
+    judge(&[Path::new("write"), &text, &model]);
+    model
+}
+
+#[test]
+fn functions_are_raised_with_the_model() {
+    let folder = TempDir::new().expect("a folder");
+    let before = calling(12, "a = Relu(x) y = Add(a, x)", &folder);
+    for version in [13, 17, NEWEST] {
+        let mut graph = load(&before);
+        upgrade::to(&mut graph, version).unwrap_or_else(|e| panic!("{e}"));
+        let model = graph.export();
+        let [function] = &model.functions[..] else {
+            panic!("{} functions", model.functions.len())
+        };
+        let imports: Vec<_> = function
+            .opset_import
+            .iter()
+            .map(|o| (o.domain(), o.version()))
+            .collect();
+        assert_eq!(imports, [("", version)]);
+        let after = save(&graph, &folder, "after.onnx");
+        assert_eq!(differences(&[(before.clone(), after)]), [0.0]);
+    }
+}
+
+#[test]
+fn functions_that_would_read_otherwise_are_refused() {
+    let folder = TempDir::new().expect("a folder");
+    for (opset, body, reason) in [
+        (12, "[soft] y = Softmax(x)", "Softmax \"soft\""),
+        (
+            12,
+            "c = Constant<value = bool {1}>()
+            y = If(c) <then_branch = t () => (s) { [deep] s = Softmax(x) }, else_branch = e () => (r) { r = Relu(x) }>",
+            "Softmax \"deep\"",
+        ),
+        (10, "y = Relu(x)", "operator set 10"),
+    ] {
+        let mut graph = load(&calling(opset, body, &folder));
+        let before = graph.export();
+        let error = upgrade::to(&mut graph, 17).expect_err(body);
+        let UpgradeError::Function { function, .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(
+            function == "local.body" && error.to_string().contains(reason),
+            "{error}"
+        );
+        assert_eq!(graph.export(), before);
+    }
+}

@@ -7,6 +7,8 @@ use vitq_passes::ir::Graph;
 use vitq_passes::plan::NormPlan;
 use vitq_passes::structure::Norm;
 
+use crate::run::vector::vectorised;
+
 /// Range of each channel over all tokens of all inputs, zero included.
 #[derive(Clone, Debug)]
 pub struct Channels {
@@ -24,12 +26,15 @@ impl Channels {
 
     /// Widens the ranges by rows of the activation.
     pub fn add(&mut self, rows: &[f32]) {
-        for row in rows.chunks_exact(self.lo.len().max(1)) {
-            for ((x, lo), hi) in row.iter().zip(&mut self.lo).zip(&mut self.hi) {
-                *lo = lo.min(*x);
-                *hi = hi.max(*x);
+        let channels = self.lo.len().max(1);
+        vectorised(|| {
+            for row in rows.chunks_exact(channels) {
+                for ((x, lo), hi) in row.iter().zip(&mut self.lo).zip(&mut self.hi) {
+                    *lo = lo.min(*x);
+                    *hi = hi.max(*x);
+                }
             }
-        }
+        });
     }
 
     /// Widens the ranges by others.
@@ -107,11 +112,13 @@ impl Fold {
             return;
         }
         let inverse: Vec<f32> = self.r.iter().map(|r| 1.0 / r).collect();
-        for row in rows.chunks_exact_mut(self.r.len()) {
-            for ((x, s), r) in row.iter_mut().zip(&self.shift).zip(&inverse) {
-                *x = (*x + s) * r;
+        vectorised(|| {
+            for row in rows.chunks_exact_mut(self.r.len()) {
+                for ((x, s), r) in row.iter_mut().zip(&self.shift).zip(&inverse) {
+                    *x = (*x + s) * r;
+                }
             }
-        }
+        });
     }
 
     /// Changes the reader: `W' [out, in]`, `b' [out]`.

@@ -6,7 +6,7 @@
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{Calibration, CalibrateError, SiteReport};
-use crate::walk::{SiteOutput, Walk, World};
+use crate::walk::{Walk, World};
 
 /// Inputs that the guard looks at.
 const INPUTS: usize = 2;
@@ -83,8 +83,7 @@ impl Guard {
         solved: &Solved,
     ) -> Result<f64, CalibrateError> {
         let mut branch = walk.branch(INPUTS);
-        let outputs = state.alone(&branch, index, solved)?;
-        branch.complete(outputs);
+        branch.complete(|walk, lane| state.alone(walk, index, lane, solved))?;
         finish(state, &mut branch)?;
         let outputs = branch.outputs(World::Float)?;
         Ok(sqnr(&self.outputs.concat(), &outputs.concat()))
@@ -97,8 +96,7 @@ const FLOAT_MARGIN_DB: f64 = 5.0;
 /// Walks to the end with every site float.
 fn finish(state: &Calibration<'_>, walk: &mut Walk<'_>) -> Result<(), CalibrateError> {
     while let Some(index) = walk.advance()? {
-        let outputs: Vec<SiteOutput> = state.float_outputs(walk, index)?;
-        walk.complete(outputs);
+        walk.complete(|walk, lane| state.float_output(walk, index, lane))?;
     }
     Ok(())
 }

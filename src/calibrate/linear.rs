@@ -1,6 +1,5 @@
 //! A Linear or patch embedding: fold, activation quantiser, weight codes, bias.
 
-use rayon::prelude::*;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
@@ -12,6 +11,7 @@ use super::operand::{rows, sample, tensor};
 use super::{Calibration, CalibrateError, Codes, SiteReport};
 use crate::linalg::{energy, gemm_nt, gram, square_sum};
 use crate::quant::{self, Histogram, Points};
+use crate::run::vector::vectorised;
 use crate::solve::{Grid, gptq, refit, round_to_nearest};
 use crate::walk::{SiteOutput, Walk, World};
 
@@ -92,11 +92,13 @@ fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 fn forward(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<f32> {
     let out = bias.len();
     let mut y = gemm_nt(x, weight, x.len() / k, k, out);
-    for row in y.chunks_exact_mut(out) {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y += b;
+    vectorised(|| {
+        for row in y.chunks_exact_mut(out) {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
         }
-    }
+    });
     y
 }
 
@@ -166,8 +168,7 @@ impl Calibration<'_> {
         match choice {
             Choice::Float(reason) => self.keep_float(walk, index, reason),
             Choice::Keep(solved) => {
-                let outputs = self.outputs(walk, index, Some(&solved))?;
-                walk.complete(outputs);
+                walk.complete(|walk, lane| self.output(walk, index, lane, Some(&solved)))?;
                 Ok(Decision::Linear(solved.plan(upstream.is_some())))
             }
         }
@@ -181,7 +182,7 @@ impl Calibration<'_> {
     /// Range of each input channel over all tokens.
     fn channels(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<Channels, CalibrateError> {
         over_lanes(
-            walk.lanes.len(),
+            walk.len(),
             || Channels::new(k),
             |channels, lane| {
                 channels.add(&rows(walk, site, k, lane, self.world())?);
@@ -203,10 +204,10 @@ impl Calibration<'_> {
         let cost = parameters.column_energy();
         let (lo, hi) = channels.folded(fold);
         let histogram = over_lanes(
-            walk.lanes.len(),
+            walk.len(),
             || Histogram::new(lo, hi),
             |histogram, lane| {
-                let mut x = rows(walk, site, parameters.k, lane, self.world())?.into_owned();
+                let mut x = rows(walk, site, parameters.k, lane, self.world())?.to_vec();
                 fold.apply(&mut x);
                 histogram.add(&x, &cost);
                 Ok(())
@@ -246,7 +247,7 @@ impl Calibration<'_> {
 
     /// Tokens that reach the site over all lanes.
     fn tokens(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<usize, CalibrateError> {
-        Ok(walk.lanes.len() * rows(walk, site, k, 0, World::Float)?.len() / k.max(1))
+        Ok(walk.len() * rows(walk, site, k, 0, World::Float)?.len() / k.max(1))
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
@@ -288,50 +289,40 @@ impl Calibration<'_> {
         sqnr(&y, &solved.forward(float))
     }
 
-    /// The site's result in every lane; the float one where `solved` is absent.
-    pub(super) fn outputs(
+    /// The site's result in a lane; the float one where `solved` is absent.
+    fn output(
         &self,
         walk: &Walk<'_>,
         index: usize,
+        lane: usize,
         solved: Option<&Solved>,
-    ) -> Result<Vec<SiteOutput>, CalibrateError> {
+    ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
-        let Some(parameters) = &self.parameters[index] else { return Ok(Vec::new()) };
-        (0..walk.lanes.len())
-            .into_par_iter()
-            .map(|lane| {
-                let x = rows(walk, site, parameters.k, lane, World::Float)?;
-                let shape = tensor(walk, site, lane, 0, World::Float)?.shape();
-                let float = shaped(site, shape, parameters, parameters.forward(&x))?;
-                let differs = walk.program().differs(&walk.lanes[lane], walk.step());
-                let quantised = match solved {
-                    Some(solved) if self.recipe.sequential => {
-                        let x = rows(walk, site, parameters.k, lane, World::Quantised)?;
-                        Some(shaped(site, shape, parameters, solved.forward(&x))?)
-                    }
-                    None if differs => {
-                        let x = rows(walk, site, parameters.k, lane, World::Quantised)?;
-                        Some(shaped(site, shape, parameters, parameters.forward(&x))?)
-                    }
-                    _ => None,
-                };
-                Ok(SiteOutput { float, quantised })
-            })
-            .collect()
+        let Some(parameters) = &self.parameters[index] else { return self.product_output(walk, index, lane, None) };
+        let input = tensor(walk, site, lane, 0, World::Float)?;
+        let at = |world, solved: Option<&Solved>| {
+            let x = rows(walk, site, parameters.k, lane, world)?;
+            let y = solved.map_or_else(|| parameters.forward(&x), |s| s.forward(&x));
+            shaped(site, input.shape(), parameters, y)
+        };
+        let rounds = solved.is_some() && self.recipe.sequential;
+        let quantised = (rounds || walk.differs(lane)).then(|| at(World::Quantised, solved)).transpose()?;
+        Ok(SiteOutput { float: at(World::Float, None)?, quantised })
     }
 
     /// The quantised result in place of the float one: what the rest of a float network makes of it.
-    pub(super) fn alone(&self, walk: &Walk<'_>, index: usize, solved: &Solved) -> Result<Vec<SiteOutput>, CalibrateError> {
+    pub(super) fn alone(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        lane: usize,
+        solved: &Solved,
+    ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
-        let Some(parameters) = &self.parameters[index] else { return Ok(Vec::new()) };
-        (0..walk.lanes.len())
-            .into_par_iter()
-            .map(|lane| {
-                let x = rows(walk, site, parameters.k, lane, World::Float)?;
-                let shape = tensor(walk, site, lane, 0, World::Float)?.shape();
-                Ok(SiteOutput { float: shaped(site, shape, parameters, solved.forward(&x))?, quantised: None })
-            })
-            .collect()
+        let Some(parameters) = &self.parameters[index] else { return self.product_output(walk, index, lane, None) };
+        let x = rows(walk, site, parameters.k, lane, World::Float)?;
+        let input = tensor(walk, site, lane, 0, World::Float)?;
+        Ok(SiteOutput { float: shaped(site, input.shape(), parameters, solved.forward(&x))?, quantised: None })
     }
 
     /// Lets the site stay float; its parameters follow the fold of the LayerNormalization that it reads.
@@ -341,8 +332,7 @@ impl Calibration<'_> {
         index: usize,
         reason: String,
     ) -> Result<Decision, CalibrateError> {
-        let outputs = self.float_outputs(walk, index)?;
-        walk.complete(outputs);
+        walk.complete(|walk, lane| self.float_output(walk, index, lane))?;
         let fold = self.structure.sites[index].norm.and_then(|n| self.folds.get(&n)).filter(|f| !f.is_identity());
         let replace = fold.zip(self.parameters[index].as_ref()).map(|(fold, parameters)| {
             let folded = parameters.folded(fold);
@@ -351,13 +341,9 @@ impl Calibration<'_> {
         Ok(Decision::Float { reason, replace })
     }
 
-    /// The float result of a Linear or product in every lane (both worlds).
-    pub(super) fn float_outputs(&self, walk: &Walk<'_>, index: usize) -> Result<Vec<SiteOutput>, CalibrateError> {
-        if self.parameters[index].is_some() {
-            self.outputs(walk, index, None)
-        } else {
-            self.product_outputs(walk, index, None)
-        }
+    /// The float result of a Linear or product in a lane (both worlds).
+    pub(super) fn float_output(&self, walk: &Walk<'_>, index: usize, lane: usize) -> Result<SiteOutput, CalibrateError> {
+        self.output(walk, index, lane, None)
     }
 
     /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
@@ -419,6 +405,7 @@ impl Calibration<'_> {
 const FOLD_ROWS: usize = 256;
 
 /// What the guard decided.
+#[allow(clippy::large_enum_variant)] // One lives at a time.
 pub enum Choice {
     /// Quantise like this.
     Keep(Solved),

@@ -149,6 +149,16 @@ pub enum CalibrateError {
         /// The initialiser.
         tensor: String,
     },
+    /// What arrives does not fit the weight.
+    #[error("site {site}: its input has shape {shape:?}, its weight takes {columns} values a token: the graph's declared shapes disagree, run the ONNX checker on it")]
+    Shape {
+        /// The site.
+        site: String,
+        /// Shape of its input.
+        shape: Vec<usize>,
+        /// Columns of its weight.
+        columns: usize,
+    },
     /// NaN or infinity arrives at a site.
     #[error("site {site}: NaN or infinite values reach its input in calibration; check the preprocessing, or the float model itself")]
     NotFinite {
@@ -176,7 +186,7 @@ impl Settings {
             Effort::Balanced => 1024,
             Effort::Best => 2048,
         };
-        Recipe { rows, sequential: std::env::var("SEQ").is_ok() || low || self.effort != Effort::Fast, solve: low || self.effort != Effort::Fast }
+        Recipe { rows, sequential: low || self.effort != Effort::Fast, solve: low || self.effort != Effort::Fast }
     }
 
     /// Widths (weight, activation) at a site.
@@ -222,10 +232,10 @@ pub fn calibrate(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Outcome, CalibrateError> {
-    use rayon::prelude::*;
-    let inputs: Vec<_> = (0..feeds.len()).into_par_iter().map(|i| feeds.feed(i)).collect::<Result<_, _>>()?;
-    let first = inputs.first().ok_or(CalibrateError::NoInputs)?;
-    let program = Program::new(graph, structure, first)?;
+    if feeds.is_empty() {
+        return Err(CalibrateError::NoInputs);
+    }
+    let program = Program::new(graph, structure, &feeds.feed(0)?)?;
     let parameters = structure.sites.iter().map(|s| Parameters::load(graph, s)).collect::<Result<_, _>>()?;
     let mut state = Calibration {
         graph,
@@ -236,7 +246,7 @@ pub fn calibrate(
         folds: HashMap::new(),
         guard: None,
     };
-    let mut walk = Walk::start(&program, inputs)?;
+    let mut walk = Walk::start(&program, feeds.len(), |i| feeds.feed(i).map_err(CalibrateError::from))?;
     if settings.guard {
         state.guard = Some(Guard::new(&state, &walk)?);
     }

@@ -9,6 +9,7 @@ use super::operand::rows;
 use super::CalibrateError;
 use crate::linalg::{add_gemm_tn, add_gram, mirror};
 use crate::quant;
+use crate::run::vector::vectorised;
 use crate::walk::{Walk, World};
 
 /// Lanes are summed in this many fixed groups, so that the sums do not depend on the number of threads.
@@ -68,7 +69,7 @@ impl Moments {
     /// Sums over all lanes; the second moments only if `second`.
     pub fn of(source: &Source<'_>, second: bool) -> Result<Moments, CalibrateError> {
         let mut total = over_lanes(
-            source.walk.lanes.len(),
+            source.walk.len(),
             || Sums::new(source.k, second),
             |sums, lane| sums.add(source, lane),
             Sums::merge,
@@ -102,9 +103,9 @@ impl Sums {
 
     fn add(&mut self, source: &Source<'_>, lane: usize) -> Result<(), CalibrateError> {
         let Source { walk, site, k, fold, activation } = *source;
-        let mut x = rows(walk, site, k, lane, World::Float)?.into_owned();
+        let mut x = rows(walk, site, k, lane, World::Float)?.to_vec();
         fold.apply(&mut x);
-        let mut q = rows(walk, site, k, lane, World::Quantised)?.into_owned();
+        let mut q = rows(walk, site, k, lane, World::Quantised)?.to_vec();
         fold.apply(&mut q);
         quant::apply(activation, &mut q);
         let n = x.len() / k;
@@ -130,11 +131,13 @@ impl Sums {
 
 fn column_sums(sums: &mut [f64], rows: &[f32]) {
     let mut part = vec![0.0f32; sums.len()];
-    for row in rows.chunks_exact(sums.len()) {
-        for (s, v) in part.iter_mut().zip(row) {
-            *s += v;
+    vectorised(|| {
+        for row in rows.chunks_exact(sums.len()) {
+            for (s, v) in part.iter_mut().zip(row) {
+                *s += v;
+            }
         }
-    }
+    });
     for (s, p) in sums.iter_mut().zip(part) {
         *s += f64::from(p);
     }

@@ -1,47 +1,67 @@
 //! What arrives at a site, as matrices of tokens.
 
-use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::CalibrateError;
-use crate::walk::{Walk, World, floats};
+use crate::walk::{Walk, WalkError, World, floats};
 
-/// Operand `i` of lane `lane` as `[rows, columns]`: tokens of a Linear, patches of a patch embedding.
-pub fn rows<'w>(
-    walk: &'w Walk<'_>,
-    site: &Site,
-    columns: usize,
-    lane: usize,
-    world: World,
-) -> Result<Cow<'w, [f32]>, CalibrateError> {
-    let tensor = tensor(walk, site, lane, 0, world)?;
-    let values = values(site, tensor)?;
-    if site.kind != SiteKind::PatchEmbed {
-        return Ok(Cow::Borrowed(values));
+/// Rows of an operand, shared with the walk where they lie there as they are.
+pub enum Rows {
+    /// The operand itself.
+    Shared(Arc<Tensor>),
+    /// Patches cut out of it.
+    Cut(Vec<f32>),
+}
+
+impl Deref for Rows {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            // Checked to be f32 when it was made.
+            Rows::Shared(tensor) => floats(tensor).unwrap_or_default(),
+            Rows::Cut(values) => values,
+        }
     }
-    Ok(Cow::Owned(unfold(values, tensor.shape(), columns)))
+}
+
+/// The operand of lane `lane` as `[rows, columns]`: tokens of a Linear, patches of a patch embedding.
+pub fn rows(walk: &Walk<'_>, site: &Site, columns: usize, lane: usize, world: World) -> Result<Rows, CalibrateError> {
+    let tensor = tensor(walk, site, lane, 0, world)?;
+    let values = values(site, &tensor)?;
+    let wrong = || CalibrateError::Shape { site: site.name.clone(), shape: tensor.shape().to_vec(), columns };
+    if site.kind != SiteKind::PatchEmbed && tensor.shape().last() != Some(&columns) {
+        return Err(wrong());
+    }
+    if site.kind == SiteKind::PatchEmbed {
+        if tensor.rank() != 4 || tensor.shape()[1] == 0 || columns % tensor.shape()[1] != 0 {
+            return Err(wrong());
+        }
+        return Ok(Rows::Cut(unfold(values, tensor.shape(), columns)));
+    }
+    Ok(Rows::Shared(tensor))
 }
 
 /// The operand's tensor.
-pub fn tensor<'w>(
-    walk: &'w Walk<'_>,
+pub fn tensor(
+    walk: &Walk<'_>,
     site: &Site,
     lane: usize,
     i: usize,
     world: World,
-) -> Result<&'w Tensor, CalibrateError> {
-    walk.program()
-        .operand(&walk.lanes[lane], walk.step(), i, world)
-        .map(|t| t.as_ref())
-        .ok_or_else(|| CalibrateError::NotFinite { site: site.name.clone() })
+) -> Result<Arc<Tensor>, CalibrateError> {
+    let missing = || WalkError::Run { node: site.name.clone(), message: format!("operand {i} has no value") };
+    Ok(walk.operand(lane, i, world)?.ok_or_else(missing)?)
 }
 
 /// Its elements.
 pub fn values<'t>(site: &Site, tensor: &'t Tensor) -> Result<&'t [f32], CalibrateError> {
-    Ok(floats(tensor).map_err(|_| crate::walk::WalkError::NotFloat(site.name.clone()))?)
+    Ok(floats(tensor).map_err(|_| WalkError::NotFloat(site.name.clone()))?)
 }
 
 /// Non-overlapping square patches: `[n, c, h, w]` → `[n·(h/p)·(w/p), c·p·p]`.
@@ -69,12 +89,12 @@ pub fn sample(
     count: usize,
     world: World,
 ) -> Result<Vec<f32>, CalibrateError> {
-    let each = count.div_ceil(walk.lanes.len()).max(1);
-    let parts: Vec<Vec<f32>> = (0..walk.lanes.len())
+    let each = count.div_ceil(walk.len()).max(1);
+    let parts: Vec<Vec<f32>> = (0..walk.len())
         .into_par_iter()
         .map(|lane| {
             let rows = rows(walk, site, columns, lane, world)?;
-            let total = rows.len() / columns;
+            let total = rows.len() / columns.max(1);
             let each = each.min(total);
             // Another phase in each lane, so that all token positions are seen.
             let phase = lane * 7919;

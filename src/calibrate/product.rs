@@ -1,6 +1,5 @@
 //! Attention products: Q·Kᵀ and attention·V.
 
-use rayon::prelude::*;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
@@ -39,8 +38,7 @@ impl Calibration<'_> {
         }
         let Some((error, left)) = best else { return Err(CalibrateError::NoInputs) };
         report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
-        let outputs = self.product_outputs(walk, index, Some((&left, &right)))?;
-        walk.complete(outputs);
+        walk.complete(|walk, lane| self.product_output(walk, index, lane, Some((&left, &right))))?;
         Ok(Decision::Product { left, right })
     }
 
@@ -54,10 +52,11 @@ impl Calibration<'_> {
     fn operand_sample(&self, walk: &Walk<'_>, index: usize, i: usize) -> Result<Vec<f32>, CalibrateError> {
         let site = &self.structure.sites[index];
         let world = if self.recipe.sequential { World::Quantised } else { World::Float };
-        let each = (self.recipe.rows * 256).div_ceil(walk.lanes.len());
+        let each = (self.recipe.rows * 256).div_ceil(walk.len());
         let mut all = Vec::new();
-        for lane in 0..walk.lanes.len() {
-            let values = values(site, tensor(walk, site, lane, i, world)?)?;
+        for lane in 0..walk.len() {
+            let tensor = tensor(walk, site, lane, i, world)?;
+            let values = values(site, &tensor)?;
             let step = values.len().div_ceil(each).max(1);
             all.extend(values.iter().skip(lane % step).step_by(step));
         }
@@ -75,8 +74,8 @@ impl Calibration<'_> {
         let site = &self.structure.sites[index];
         let world = if self.recipe.sequential { World::Quantised } else { World::Float };
         let (mut error, mut signal) = (0.0, 0.0);
-        for lane in 0..walk.lanes.len().min(JUDGES) {
-            let operands = (tensor(walk, site, lane, 0, world)?, tensor(walk, site, lane, 1, world)?);
+        for lane in 0..walk.len().min(JUDGES) {
+            let operands = (&*tensor(walk, site, lane, 0, world)?, &*tensor(walk, site, lane, 1, world)?);
             let exact = multiply(operands, None)?;
             let rounded = multiply(operands, Some((left, right)))?;
             error += squared_distance(&exact.1, &rounded.1);
@@ -85,28 +84,23 @@ impl Calibration<'_> {
         Ok(error / signal.max(f64::MIN_POSITIVE))
     }
 
-    /// The product in every lane; the float one where no quantisers are given.
-    pub(super) fn product_outputs(
+    /// The product in a lane; the float one where no quantisers are given.
+    pub(super) fn product_output(
         &self,
         walk: &Walk<'_>,
         index: usize,
+        lane: usize,
         quantisers: Option<(&Activation, &Activation)>,
-    ) -> Result<Vec<SiteOutput>, CalibrateError> {
+    ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
-        (0..walk.lanes.len())
-            .into_par_iter()
-            .map(|lane| {
-                let at = |world, quantisers| {
-                    let operands = (tensor(walk, site, lane, 0, world)?, tensor(walk, site, lane, 1, world)?);
-                    let (shape, y) = multiply(operands, quantisers)?;
-                    Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
-                };
-                let differs = walk.program().differs(&walk.lanes[lane], walk.step());
-                let rounds = quantisers.is_some() && self.recipe.sequential;
-                let quantised = (differs || rounds).then(|| at(World::Quantised, quantisers)).transpose()?;
-                Ok(SiteOutput { float: at(World::Float, None)?, quantised })
-            })
-            .collect()
+        let at = |world, quantisers| {
+            let operands = (&*tensor(walk, site, lane, 0, world)?, &*tensor(walk, site, lane, 1, world)?);
+            let (shape, y) = multiply(operands, quantisers)?;
+            Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
+        };
+        let rounds = quantisers.is_some() && self.recipe.sequential;
+        let quantised = (rounds || walk.differs(lane)).then(|| at(World::Quantised, quantisers)).transpose()?;
+        Ok(SiteOutput { float: at(World::Float, None)?, quantised })
     }
 }
 

@@ -7,6 +7,8 @@ mod uniform;
 
 use vitq_passes::plan::Activation;
 
+use crate::run::vector::vectorised;
+
 pub use codebook::{Bin, best_levels, codebook};
 pub use log_sqrt2::log_sqrt2;
 pub use points::{Histogram, Points};
@@ -25,12 +27,15 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
     match quantiser {
         Activation::Uniform { bits, scale, zero_point } => {
             let (lo, hi) = code_range(*bits, *zero_point);
-            for v in values {
-                *v = round((*v / scale).clamp(lo, hi)) * scale;
-            }
+            vectorised(|| {
+                for v in values {
+                    *v = round((*v / scale).clamp(lo, hi)) * scale;
+                }
+            });
         }
         Activation::LogSqrt2 { bits, shift } => {
-            let table: Vec<f32> = (0..=(1u32 << bits) + u32::from(*shift)).map(|k| log_sqrt2::level(k, *bits, *shift)).collect();
+            let table: Vec<f32> =
+                (0..=(1u32 << bits) + u32::from(*shift)).map(|k| log_sqrt2::level(k, *bits, *shift)).collect();
             for v in values {
                 *v = table[log_sqrt2::code(*v, *bits, *shift) as usize];
             }
@@ -40,10 +45,12 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
             let zero = f32::from(*zero_point);
             let values_of: Vec<f32> =
                 table.iter().map(|&l| (f32::from(l) - f32::from(*level_zero)) * level_scale).collect();
-            for v in values {
-                let code = round((*v / scale).clamp(lo, hi)) + zero;
-                *v = values_of[code as usize & 255];
-            }
+            vectorised(|| {
+                for v in values {
+                    let code = round((*v / scale).clamp(lo, hi)) + zero;
+                    *v = values_of[code as usize & 255];
+                }
+            });
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use vitq_passes::plan::Activation;
 
+use crate::run::vector::vectorised;
+
 /// Weighted values, ascending.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
@@ -78,14 +80,16 @@ impl Histogram {
 
     /// Adds rows, an error in column `j` costing `cost[j]`.
     pub fn add(&mut self, rows: &[f32], cost: &[f32]) {
-        for row in rows.chunks_exact(cost.len().max(1)) {
-            for (&x, &c) in row.iter().zip(cost) {
-                let bin = ((x - self.lo) * self.inverse) as usize;
-                let bin = bin.min(Self::BINS - 1);
-                self.weight[bin] += c;
-                self.first[bin] += c * x;
+        vectorised(|| {
+            for row in rows.chunks_exact(cost.len().max(1)) {
+                for (&x, &c) in row.iter().zip(cost) {
+                    let bin = ((x - self.lo) * self.inverse) as usize;
+                    let bin = bin.min(Self::BINS - 1);
+                    self.weight[bin] += c;
+                    self.first[bin] += c * x;
+                }
             }
-        }
+        });
     }
 
     /// Adds another histogram over the same range.

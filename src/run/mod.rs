@@ -8,11 +8,11 @@
 mod error;
 #[cfg(feature = "onnxruntime")]
 mod ort;
-mod panics;
+pub(crate) mod panics;
 mod qdq;
 mod signature;
 mod tract;
-mod vector;
+pub(crate) mod vector;
 mod widen;
 
 use std::fmt;

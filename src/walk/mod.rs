@@ -9,10 +9,16 @@ mod lane;
 mod program;
 mod site_op;
 
-use rayon::prelude::*;
-use thiserror::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-pub use lane::{Lane, World};
+use rayon::prelude::*;
+use tempfile::TempDir;
+use thiserror::Error;
+use tract_onnx::prelude::Tensor;
+
+use lane::Lane;
+pub use lane::World;
 pub use program::{Program, floats};
 
 use crate::input::Array;
@@ -35,66 +41,120 @@ pub enum WalkError {
     /// A value that must be f32 is not.
     #[error("the value at {0} is not float32: export the model in float32")]
     NotFloat(String),
+    /// Temporary files fail.
+    #[error("{0}: {1}; calibration of many inputs keeps values in temporary files: free some space there, set TMPDIR, or use fewer inputs")]
+    Spill(PathBuf, std::io::Error),
 }
+
+/// Lanes whose values are all kept in memory; beyond, values wait in temporary files between sites, so that memory
+/// does not grow with the number of inputs.
+const IN_MEMORY: usize = 64;
 
 /// All lanes, stopped before a site.
 pub struct Walk<'p> {
     program: &'p Program,
     /// One a calibration input, in order.
-    pub lanes: Vec<Lane>,
+    lanes: Vec<Lane>,
     step: usize,
+    spill: Option<Arc<TempDir>>,
 }
 
 impl<'p> Walk<'p> {
-    /// A walk that stands before the first operator.
-    pub fn start(program: &'p Program, inputs: Vec<Vec<(String, Array)>>) -> Result<Self, WalkError> {
-        let lanes = inputs.iter().map(|input| program.lane(input)).collect::<Result<_, _>>()?;
-        Ok(Walk { program, lanes, step: 0 })
+    /// A walk of `count` inputs that stands before the first operator.
+    pub fn start<E: From<WalkError> + Send>(
+        program: &'p Program,
+        count: usize,
+        input: impl Fn(usize) -> Result<Vec<(String, Array)>, E> + Sync,
+    ) -> Result<Self, E> {
+        let spill = if count > IN_MEMORY {
+            let folder = tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
+            Some(Arc::new(folder))
+        } else {
+            None
+        };
+        let lanes = (0..count)
+            .into_par_iter()
+            .map(|i| {
+                let mut lane = program.lane(&input(i)?)?;
+                store(&mut lane, i, spill.as_deref())?;
+                Ok(lane)
+            })
+            .collect::<Result<_, E>>()?;
+        Ok(Walk { program, lanes, step: 0, spill })
     }
 
     /// A second walk over some of the lanes, float world only, from where this one stands.
     pub fn branch(&self, lanes: usize) -> Walk<'p> {
         let lanes = self.lanes.iter().take(lanes).map(Lane::float_only).collect();
-        Walk { program: self.program, lanes, step: self.step }
+        Walk { program: self.program, lanes, step: self.step, spill: None }
+    }
+
+    /// Number of lanes.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
     }
 
     /// Runs all lanes up to the next site; `None` at the end of the graph.
     pub fn advance(&mut self) -> Result<Option<usize>, WalkError> {
         let (next, site) = self.program.next_site(self.step);
-        let (program, from) = (self.program, self.step);
-        self.lanes.par_iter_mut().try_for_each(|lane| program.run(lane, from..next))?;
+        let (program, from, spill) = (self.program, self.step, self.spill.as_deref());
+        self.lanes.par_iter_mut().enumerate().try_for_each(|(i, lane)| {
+            program.run(lane, from..next)?;
+            store(lane, i, spill)
+        })?;
         self.step = next;
         Ok(site)
     }
 
-    /// Gives the site that the walk stands at its results, one a lane, and steps over it.
-    pub fn complete(&mut self, outputs: Vec<SiteOutput>) {
-        for (lane, output) in self.lanes.iter_mut().zip(outputs) {
-            self.program.complete(lane, self.step, output);
-        }
+    /// Gives the site that the walk stands at its result in each lane, and steps over it.
+    pub fn complete<E: From<WalkError> + Send>(
+        &mut self,
+        output: impl Fn(&Walk<'p>, usize) -> Result<SiteOutput, E> + Sync,
+    ) -> Result<(), E> {
+        let lanes = (0..self.len())
+            .into_par_iter()
+            .map(|i| {
+                let output = output(self, i)?;
+                let mut lane = self.lanes[i].clone();
+                self.program.complete(&mut lane, self.step, output);
+                store(&mut lane, i, self.spill.as_deref())?;
+                Ok(lane)
+            })
+            .collect::<Result<_, E>>()?;
+        self.lanes = lanes;
         self.step += 1;
+        Ok(())
+    }
+
+    /// Operand `i` of the site that the walk stands at.
+    pub fn operand(&self, lane: usize, i: usize, world: World) -> Result<Option<Arc<Tensor>>, WalkError> {
+        self.program.operand(&self.lanes[lane], self.step, i, world)
+    }
+
+    /// Whether the site's inputs differ between the worlds.
+    pub fn differs(&self, lane: usize) -> bool {
+        self.program.differs(&self.lanes[lane], self.step)
     }
 
     /// The network's outputs of each lane, flattened, after the walk ended.
     pub fn outputs(&self, world: World) -> Result<Vec<Vec<f32>>, WalkError> {
         self.lanes.iter().map(|lane| self.program.outputs(lane, world)).collect()
     }
+}
 
-    /// The program that is walked.
-    pub fn program(&self) -> &'p Program {
-        self.program
-    }
-
-    /// Step that the walk stands before.
-    pub fn step(&self) -> usize {
-        self.step
-    }
+fn store(lane: &mut Lane, index: usize, spill: Option<&TempDir>) -> Result<(), WalkError> {
+    spill.map_or(Ok(()), |folder| lane.spill(folder.path(), index))
 }
 
 /// A site's result in one lane.
 pub struct SiteOutput {
     /// Float world.
-    pub float: tract_onnx::prelude::Tensor,
+    pub float: Tensor,
     /// Quantised world, where it differs.
-    pub quantised: Option<tract_onnx::prelude::Tensor>,
+    pub quantised: Option<Tensor>,
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use prost::Message;
@@ -13,10 +12,12 @@ use tract_onnx::tract_core::plan::SimplePlan;
 use vitq_passes::ir::{Graph, Op};
 use vitq_passes::structure::{Site, SiteKind, Structure};
 
-use super::lane::{Lane, World};
+use super::lane::{Held, Lane, World};
 use super::site_op::{OP_TYPE, SiteOp, parse};
 use super::{SiteOutput, WalkError};
 use crate::input::Array;
+use crate::run::panics::caught;
+use crate::run::vector::release_upper_halves;
 
 /// A network ready to be walked.
 pub struct Program {
@@ -32,8 +33,8 @@ impl Program {
     /// Cuts the graph at the sites and loads the rest for inputs of these dims.
     pub fn new(graph: &Graph, structure: &Structure, inputs: &[(String, Array)]) -> Result<Program, WalkError> {
         let bytes = cut(graph, structure).export().encode_to_vec();
-        let model = catch_unwind(AssertUnwindSafe(|| load(&bytes, inputs)))
-            .map_err(|_| WalkError::Load("it panicked while reading the graph".into()))?
+        let model = caught(|| load(&bytes, inputs))
+            .map_err(WalkError::Load)?
             .map_err(|e| WalkError::Load(format!("{e:#}")))?;
         let order = SimplePlan::new(model.clone())
             .map_err(|e| WalkError::Load(format!("{e:#}")))?
@@ -58,7 +59,7 @@ impl Program {
                 .find(|(n, _)| n == name)
                 .or_else(|| inputs.first().filter(|_| inputs.len() == 1))
                 .ok_or_else(|| WalkError::Load(format!("no array for input {name:?}")))?;
-            lane.float.insert(outlet, Arc::new(tensor(array)));
+            lane.float.insert(outlet, Held::Memory(Arc::new(tensor(array))));
         }
         Ok(lane)
     }
@@ -86,6 +87,8 @@ impl Program {
             }
             self.forget(lane, step);
         }
+        // tract's kernels leave a state behind that slows the statistics' loops down many times.
+        release_upper_halves();
         Ok(())
     }
 
@@ -95,21 +98,21 @@ impl Program {
             .inputs
             .iter()
             .map(|&i| {
-                let value = self.constants.get(&i).or_else(|| lane.value(i, world));
-                value.map(|v| v.clone().into_tvalue()).ok_or_else(|| failed(format!("{i:?} has no value")))
+                let value = self.value(lane, i, world)?;
+                value.map(|v| v.into_tvalue()).ok_or_else(|| failed(format!("{i:?} has no value")))
             })
             .collect::<Result<TVec<TValue>, _>>()?;
         let context = EvalContext { node_id: node.id, ..EvalContext::out_of_plan() };
         let op: &dyn TypedOp = node.op.as_ref();
-        let outputs = catch_unwind(AssertUnwindSafe(|| op.eval(&context, inputs)))
-            .map_err(|_| failed("it panicked".into()))?
+        let outputs = caught(|| op.eval(&context, inputs))
+            .map_err(failed)?
             .map_err(|e| failed(format!("{e:#}")))?;
         let values = match world {
             World::Float => &mut lane.float,
             World::Quantised => &mut lane.quantised,
         };
         for (slot, value) in outputs.into_iter().enumerate() {
-            values.insert(OutletId::new(node.id, slot), value.into_arc_tensor());
+            values.insert(OutletId::new(node.id, slot), Held::Memory(value.into_arc_tensor()));
         }
         Ok(())
     }
@@ -121,22 +124,34 @@ impl Program {
         }
     }
 
+    fn value(&self, lane: &Lane, outlet: OutletId, world: World) -> Result<Option<Arc<Tensor>>, WalkError> {
+        self.constants.get(&outlet).map_or_else(|| lane.value(outlet, world), |c| Ok(Some(c.clone())))
+    }
+
     /// Operand `i` of the site at `step`.
-    pub fn operand<'l>(&'l self, lane: &'l Lane, step: usize, i: usize, world: World) -> Option<&'l Arc<Tensor>> {
-        let outlet = *self.model.node(self.order[step]).inputs.get(i)?;
-        self.constants.get(&outlet).or_else(|| lane.value(outlet, world))
+    pub(super) fn operand(
+        &self,
+        lane: &Lane,
+        step: usize,
+        i: usize,
+        world: World,
+    ) -> Result<Option<Arc<Tensor>>, WalkError> {
+        match self.model.node(self.order[step]).inputs.get(i) {
+            Some(&outlet) => self.value(lane, outlet, world),
+            None => Ok(None),
+        }
     }
 
     /// Whether the site's inputs differ between the worlds.
-    pub fn differs(&self, lane: &Lane, step: usize) -> bool {
+    pub(super) fn differs(&self, lane: &Lane, step: usize) -> bool {
         self.model.node(self.order[step]).inputs.iter().any(|i| lane.quantised.contains_key(i))
     }
 
     pub(super) fn complete(&self, lane: &mut Lane, step: usize, output: SiteOutput) {
         let outlet = OutletId::new(self.order[step], 0);
-        lane.float.insert(outlet, Arc::new(output.float));
+        lane.float.insert(outlet, Held::Memory(Arc::new(output.float)));
         if let Some(quantised) = output.quantised {
-            lane.quantised.insert(outlet, Arc::new(quantised));
+            lane.quantised.insert(outlet, Held::Memory(Arc::new(quantised)));
         }
         self.forget(lane, step);
     }
@@ -144,9 +159,9 @@ impl Program {
     pub(super) fn outputs(&self, lane: &Lane, world: World) -> Result<Vec<f32>, WalkError> {
         let mut all = Vec::new();
         for outlet in &self.model.outputs {
-            let value = lane.value(*outlet, world).or_else(|| self.constants.get(outlet));
+            let value = self.value(lane, *outlet, world)?;
             // Outputs that are no floats (a label, say) have no signal to compare.
-            if let Some(values) = value.and_then(|v| floats(v).ok()) {
+            if let Some(values) = value.as_deref().and_then(|v| floats(v).ok()) {
                 all.extend_from_slice(values);
             }
         }

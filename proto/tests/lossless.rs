@@ -29,7 +29,10 @@ fn every_field_survives_known_or_not() {
         save(&loaded.model, &written, &SaveOptions::default()).expect("saves");
         common::python("same_message.py", &[original, &written]);
         let (before, after) = (fs::metadata(original), fs::metadata(&written));
-        assert_eq!(before.expect("original").len(), after.expect("written").len());
+        assert_eq!(
+            before.expect("original").len(),
+            after.expect("written").len()
+        );
     }
 }
 

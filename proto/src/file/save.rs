@@ -180,3 +180,57 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tensor, load, pb};
+
+    fn model(elements: usize) -> Model {
+        let values = vec![0.5; elements];
+        let initializer = |name| Tensor::from_f32(&[elements], &values).to_proto(name);
+        let graph = pb::GraphProto {
+            initializer: vec![initializer("a"), initializer("b")],
+            ..Default::default()
+        };
+        pb::ModelProto {
+            graph: Some(graph.into()),
+            ..Default::default()
+        }
+        .into()
+    }
+
+    #[test]
+    fn tensors_move_outside_at_the_limit_and_not_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.onnx");
+        let data = folder.path().join("m.onnx.data");
+        let model = model(1000);
+        let size = model.encoded_len();
+
+        save_within(size, &model, &path, &SaveOptions::default()).expect("fits");
+        assert!(!data.exists() && !load(&path).expect("loads").external);
+        save_within(size - 1, &model, &path, &SaveOptions::default())
+            .expect("fits with a data file");
+        assert_eq!(fs::metadata(&data).expect("a data file").len(), 4096 + 4000);
+        let loaded = load(&path).expect("loads");
+        assert!(loaded.external);
+        assert_eq!(loaded.model, model);
+    }
+
+    #[test]
+    fn a_model_too_large_without_its_tensors_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = save_within(
+            1000,
+            &model(200),
+            &folder.path().join("m.onnx"),
+            &SaveOptions::default(),
+        );
+        assert!(
+            matches!(refused, Err(SaveError::TooLarge(_))),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}

@@ -59,19 +59,6 @@ pub fn mirror(a: &mut [f32], k: usize) {
     }
 }
 
-/// `WᵀW` of `w [out, k]` → `[k, k]`.
-pub fn gram(w: &[f32], out: usize, k: usize) -> Vec<f32> {
-    let mut g = vec![0.0; k * k];
-    add_gram(&mut g, w, out, k);
-    mirror(&mut g, k);
-    g
-}
-
-/// `Σ_rows eᵀ·G·e` of `e [rows, k]`, `g [k, k]`: the energy of `e` behind a Linear with `G = WᵀW`.
-pub fn energy(e: &[f32], g: &[f32], rows: usize, k: usize) -> f64 {
-    dot(&gemm(e, g, rows, k, k), e)
-}
-
 /// `Σ a·b` in f64.
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     // Sixteen f32 lanes over short runs, f64 between them: fast, and no error that grows with the length.

@@ -77,7 +77,7 @@ impl Quantizer {
             weight_bits: 8,
             activation_bits: 8,
             scope: Scope::Linear,
-            effort: Effort::Balanced,
+            effort: Effort::Fast,
             codes: Codes::Auto,
             edge_bits: None,
             keep_float: Vec::new(),

@@ -9,7 +9,7 @@ use super::fold::{Channels, Fold};
 use super::moments::{Moments, Source, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::{Calibration, CalibrateError, Codes, SiteReport};
-use crate::linalg::{energy, gemm_nt, gram, square_sum};
+use crate::linalg::{gemm_nt, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
 use crate::solve::{Grid, gptq, refit, round_to_nearest};
@@ -271,7 +271,7 @@ impl Calibration<'_> {
             if self.codebook(bits) { Grid::codebook(w, k, bits, cost) } else { Grid::uniform(w, k, bits, cost) }
         };
         if moments.h.is_empty() {
-            // Eight bits hardly depend on which error costs what.
+            // Only eight bits are rounded without H, and they hardly depend on which error costs what.
             let cost = vec![1.0; k];
             return round_to_nearest(&parameters.weight, k, &grid(&parameters.weight, &cost));
         }
@@ -391,7 +391,7 @@ impl Calibration<'_> {
             let mut error = values.clone();
             quant::apply(&activation, &mut error);
             error.iter_mut().zip(&values).for_each(|(q, x)| *q -= x);
-            let from_input = energy(&error, &gram(&parameters.weight, parameters.out(), k), error.len() / k, k);
+            let from_input = square_sum(&gemm_nt(&error, &parameters.weight, error.len() / k, k, parameters.out()));
             let total = from_input + rounding_energy(&parameters, &values, weight_bits);
             if total < best.0 {
                 best = (total, fold);
@@ -402,7 +402,7 @@ impl Calibration<'_> {
 }
 
 /// Rows that folds are compared on.
-const FOLD_ROWS: usize = 256;
+const FOLD_ROWS: usize = 128;
 
 /// What the guard decided.
 #[allow(clippy::large_enum_variant)] // One lives at a time.

@@ -13,6 +13,7 @@ mod product;
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error;
 use vitq_passes::ir::Graph;
@@ -182,7 +183,7 @@ impl Settings {
     fn recipe(&self) -> Recipe {
         let low = self.weight_bits < 8 || self.activation_bits < 8;
         let rows = match self.effort {
-            Effort::Fast => 512,
+            Effort::Fast => 128,
             Effort::Balanced => 1024,
             Effort::Best => 2048,
         };
@@ -236,7 +237,7 @@ pub fn calibrate(
         return Err(CalibrateError::NoInputs);
     }
     let program = Program::new(graph, structure, &feeds.feed(0)?)?;
-    let parameters = structure.sites.iter().map(|s| Parameters::load(graph, s)).collect::<Result<_, _>>()?;
+    let parameters = structure.sites.par_iter().map(|s| Parameters::load(graph, s)).collect::<Result<_, _>>()?;
     let mut state = Calibration {
         graph,
         structure,

@@ -13,6 +13,9 @@ use crate::walk::{SiteOutput, Walk, World};
 /// Lanes that the competing forms of codes are compared on.
 const JUDGES: usize = 4;
 
+/// Elements of an operand that its quantiser is chosen on.
+const ELEMENTS: usize = 1 << 17;
+
 impl Calibration<'_> {
     /// Decides a product and gives all lanes its result.
     pub(super) fn product(
@@ -52,7 +55,7 @@ impl Calibration<'_> {
     fn operand_sample(&self, walk: &Walk<'_>, index: usize, i: usize) -> Result<Vec<f32>, CalibrateError> {
         let site = &self.structure.sites[index];
         let world = if self.recipe.sequential { World::Quantised } else { World::Float };
-        let each = (self.recipe.rows * 256).div_ceil(walk.len());
+        let each = ELEMENTS.div_ceil(walk.len());
         let mut all = Vec::new();
         for lane in 0..walk.len() {
             let tensor = tensor(walk, site, lane, i, world)?;

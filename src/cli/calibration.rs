@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     target: Target,
     /// How long to search for better numbers
-    #[arg(long, value_enum, default_value = "balanced")]
+    #[arg(long, value_enum, default_value = "fast")]
     effort: EffortName,
     /// Sites that stay float, by node name or path as `vitq inspect` prints them; may be given more than once
     #[arg(long, value_name = "NAME", num_args = 1..)]

@@ -1,5 +1,6 @@
 //! Grids that weights are rounded to: uniform symmetric per output channel, or a table of levels on the int8 grid.
 
+use rayon::prelude::*;
 use vitq_passes::plan::Weight;
 
 use crate::quant::{Bin, best_levels, round};
@@ -24,7 +25,13 @@ impl Grid {
     /// Symmetric uniform grid, each row's scale searched for the least `Σ cost_i·(ŵ - w)²`.
     pub fn uniform(w: &[f32], k: usize, bits: u32, cost: &[f32]) -> Grid {
         let limit = Self::limit(bits);
-        let scale = w.chunks_exact(k).map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit)))).collect();
+        if bits == 8 {
+            // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
+            let scale = w.chunks_exact(k).map(|row| safe(max_abs(row) / limit)).collect();
+            return Grid { bits, scale, table: None };
+        }
+        let scale =
+            w.par_chunks_exact(k).map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit)))).collect();
         Grid { bits, scale, table: None }
     }
 
@@ -35,7 +42,7 @@ impl Grid {
             let table = levels(w, k, bits, cost, &scale);
             let nearest = nearest_table(&table);
             scale = w
-                .chunks_exact(k)
+                .par_chunks_exact(k)
                 .map(|row| best_scale(row, cost, 127.0, |x| nearest[(round(x.clamp(-127.0, 127.0)) + 128.0) as usize]))
                 .collect();
         }
@@ -72,7 +79,12 @@ impl Grid {
 
 /// Rounds each weight to its nearest code.
 pub fn round_to_nearest(w: &[f32], k: usize, grid: &Grid) -> Weight {
-    let codes = w.chunks_exact(k).enumerate().flat_map(|(o, row)| row.iter().map(move |&v| grid.code(o, v))).collect();
+    let mut codes = vec![0; w.len()];
+    codes.par_chunks_exact_mut(k).zip(w.par_chunks_exact(k)).enumerate().for_each(|(o, (codes, row))| {
+        for (code, &w) in codes.iter_mut().zip(row) {
+            *code = grid.code(o, w);
+        }
+    });
     grid.weight(codes)
 }
 
@@ -89,14 +101,16 @@ fn safe(scale: f32) -> f32 {
 fn best_scale(row: &[f32], cost: &[f32], limit: f32, nearest: impl Fn(f32) -> f32) -> f32 {
     let full = safe(max_abs(row) / limit);
     let error = |scale: f32| -> f32 {
-        row.iter().zip(cost).map(|(&w, &c)| {
-            let e = nearest(w / scale) * scale - w;
-            c * e * e
-        }).sum()
+        let inverse = 1.0 / scale;
+        row.iter()
+            .zip(cost)
+            .map(|(&w, &c)| {
+                let e = nearest(w * inverse) * scale - w;
+                c * e * e
+            })
+            .sum()
     };
-    // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
-    let steps = if limit > 100.0 { 1 } else { 24 };
-    (0..steps)
+    (0..24)
         .map(|i| full * (1.0 - 0.025 * i as f32))
         .map(|scale| (error(scale), scale))
         .min_by(|a, b| a.0.total_cmp(&b.0))

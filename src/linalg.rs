@@ -8,7 +8,14 @@ pub fn gemm_nt(x: &[f32], w: &[f32], rows: usize, k: usize, out: usize) -> Vec<f
     let mut y = vec![0.0; rows * out];
     let a = MatRef::from_row_major_slice(x, rows, k);
     let b = MatRef::from_row_major_slice(w, out, k).transpose();
-    matmul(MatMut::from_row_major_slice_mut(&mut y, rows, out), Accum::Replace, a, b, 1.0, Par::Seq);
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut y, rows, out),
+        Accum::Replace,
+        a,
+        b,
+        1.0,
+        Par::Seq,
+    );
     y
 }
 
@@ -23,14 +30,28 @@ pub fn gemm(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
 pub fn gemm_into(y: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
     let a = MatRef::from_row_major_slice(a, m, k);
     let b = MatRef::from_row_major_slice(b, k, n);
-    matmul(MatMut::from_row_major_slice_mut(y, m, n), Accum::Replace, a, b, 1.0, Par::Seq);
+    matmul(
+        MatMut::from_row_major_slice_mut(y, m, n),
+        Accum::Replace,
+        a,
+        b,
+        1.0,
+        Par::Seq,
+    );
 }
 
 /// `acc += aᵀ·b`: `a [rows, k]`, `b [rows, n]`, `acc [k, n]`.
 pub fn add_gemm_tn(acc: &mut [f32], a: &[f32], b: &[f32], rows: usize, k: usize, n: usize) {
     let a = MatRef::from_row_major_slice(a, rows, k).transpose();
     let b = MatRef::from_row_major_slice(b, rows, n);
-    matmul(MatMut::from_row_major_slice_mut(acc, k, n), Accum::Add, a, b, 1.0, Par::Seq);
+    matmul(
+        MatMut::from_row_major_slice_mut(acc, k, n),
+        Accum::Add,
+        a,
+        b,
+        1.0,
+        Par::Seq,
+    );
 }
 
 /// Lower triangle of `acc += xᵀ·x`: `x [rows, k]`, `acc [k, k]`.
@@ -66,7 +87,10 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
         .zip(b.chunks(1024))
         .map(|(a, b)| {
             let mut lanes = [0.0f32; 16];
-            let (pairs, rest) = (a.chunks_exact(16).zip(b.chunks_exact(16)), a.len() / 16 * 16);
+            let (pairs, rest) = (
+                a.chunks_exact(16).zip(b.chunks_exact(16)),
+                a.len() / 16 * 16,
+            );
             for (a, b) in pairs {
                 for i in 0..16 {
                     lanes[i] += a[i] * b[i];
@@ -93,10 +117,15 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 ///
 /// With the order of rows and columns reversed, `H = R·Rᵀ` for an upper `R`, and `U = R⁻¹`: one factorisation, no inverse of `H`.
 pub fn inverse_factor(h: &[f32], k: usize) -> Option<Vec<f32>> {
-    let reversed = faer::Mat::<f64>::from_fn(k, k, |i, j| f64::from(h[(k - 1 - i) * k + (k - 1 - j)]));
+    let reversed =
+        faer::Mat::<f64>::from_fn(k, k, |i, j| f64::from(h[(k - 1 - i) * k + (k - 1 - j)]));
     let factor = reversed.llt(faer::Side::Lower).ok()?;
     let mut inverse = faer::Mat::<f64>::zeros(k, k);
-    faer::linalg::triangular_inverse::invert_lower_triangular(inverse.as_mut(), factor.L(), Par::Seq);
+    faer::linalg::triangular_inverse::invert_lower_triangular(
+        inverse.as_mut(),
+        factor.L(),
+        Par::Seq,
+    );
     let mut u = vec![0.0; k * k];
     for i in 0..k {
         for j in i..k {

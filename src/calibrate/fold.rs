@@ -21,7 +21,10 @@ pub struct Channels {
 impl Channels {
     /// Channels that saw nothing yet.
     pub fn new(channels: usize) -> Channels {
-        Channels { lo: vec![0.0; channels], hi: vec![0.0; channels] }
+        Channels {
+            lo: vec![0.0; channels],
+            hi: vec![0.0; channels],
+        }
     }
 
     /// Widens the ranges by rows of the activation.
@@ -39,14 +42,25 @@ impl Channels {
 
     /// Widens the ranges by others.
     pub fn merge(&mut self, other: &Channels) {
-        self.lo.iter_mut().zip(&other.lo).for_each(|(a, b)| *a = a.min(*b));
-        self.hi.iter_mut().zip(&other.hi).for_each(|(a, b)| *a = a.max(*b));
+        self.lo
+            .iter_mut()
+            .zip(&other.lo)
+            .for_each(|(a, b)| *a = a.min(*b));
+        self.hi
+            .iter_mut()
+            .zip(&other.hi)
+            .for_each(|(a, b)| *a = a.max(*b));
     }
 
     /// Range of the whole activation behind a fold.
     pub fn folded(&self, fold: &Fold) -> (f32, f32) {
         let end = |values: &[f32], pick: fn(f32, f32) -> f32| {
-            values.iter().zip(&fold.shift).zip(&fold.r).map(|((x, s), r)| (x + s) / r).fold(0.0, pick)
+            values
+                .iter()
+                .zip(&fold.shift)
+                .zip(&fold.r)
+                .map(|((x, s), r)| (x + s) / r)
+                .fold(0.0, pick)
         };
         (end(&self.lo, f32::min), end(&self.hi, f32::max))
     }
@@ -64,7 +78,10 @@ pub struct Fold {
 impl Fold {
     /// Nothing changes.
     pub fn identity(channels: usize) -> Fold {
-        Fold { r: vec![1.0; channels], shift: vec![0.0; channels] }
+        Fold {
+            r: vec![1.0; channels],
+            shift: vec![0.0; channels],
+        }
     }
 
     /// Whether nothing changes.
@@ -77,25 +94,42 @@ impl Fold {
         let codes = ((1u32 << bits) - 1) as f32;
         let Channels { lo, hi } = channels;
         let channels = lo.len();
-        let scale: Vec<f32> = lo.iter().zip(hi).map(|(lo, hi)| (hi - lo) / codes).collect();
+        let scale: Vec<f32> = lo
+            .iter()
+            .zip(hi)
+            .map(|(lo, hi)| (hi - lo) / codes)
+            .collect();
         let mean = scale.iter().sum::<f32>() / channels as f32;
         if mean <= 0.0 {
             return Fold::identity(channels);
         }
         // A channel that hardly moves would blow its weights' column down to nothing; a hundredth of the mean is enough.
         let scale: Vec<f32> = scale.into_iter().map(|s| s.max(mean * 0.01)).collect();
-        let zero: Vec<f32> = lo.iter().zip(&scale).map(|(lo, s)| (-lo / s).round()).collect();
+        let zero: Vec<f32> = lo
+            .iter()
+            .zip(&scale)
+            .map(|(lo, s)| (-lo / s).round())
+            .collect();
         let zero_mean = (zero.iter().sum::<f32>() / channels as f32).round();
         Fold {
             r: scale.iter().map(|s| (s / mean).powf(strength)).collect(),
-            shift: scale.iter().zip(&zero).map(|(s, z)| s * (z - zero_mean)).collect(),
+            shift: scale
+                .iter()
+                .zip(&zero)
+                .map(|(s, z)| s * (z - zero_mean))
+                .collect(),
         }
     }
 
     /// A scale per channel for an activation that no affine operator precedes (SmoothQuant's idea, channels above the median
     /// only): `r = (max|x_j| / median)^strength`, at least 1.
     pub fn outliers(channels: &Channels, strength: f32) -> Fold {
-        let peak: Vec<f32> = channels.lo.iter().zip(&channels.hi).map(|(lo, hi)| hi.max(-lo)).collect();
+        let peak: Vec<f32> = channels
+            .lo
+            .iter()
+            .zip(&channels.hi)
+            .map(|(lo, hi)| hi.max(-lo))
+            .collect();
         let channels = peak.len();
         let mut sorted = peak.clone();
         sorted.sort_unstable_by(f32::total_cmp);
@@ -103,7 +137,13 @@ impl Fold {
         if median <= 0.0 {
             return Fold::identity(channels);
         }
-        Fold { r: peak.iter().map(|p| (p / median).max(1.0).powf(strength)).collect(), shift: vec![0.0; channels] }
+        Fold {
+            r: peak
+                .iter()
+                .map(|p| (p / median).max(1.0).powf(strength))
+                .collect(),
+            shift: vec![0.0; channels],
+        }
     }
 
     /// Changes rows of the activation.
@@ -136,13 +176,22 @@ impl Fold {
         if self.is_identity() {
             return None;
         }
-        let parameter = |i: usize| graph.input(norm.node, i).and_then(|v| graph.tensor(v)?.to_f32().ok());
+        let parameter = |i: usize| {
+            graph
+                .input(norm.node, i)
+                .and_then(|v| graph.tensor(v)?.to_f32().ok())
+        };
         let gamma = parameter(1)?;
         let beta = parameter(2).unwrap_or_else(|| vec![0.0; gamma.len()]);
         Some(NormPlan {
             norm: norm.name.clone(),
             gamma: gamma.iter().zip(&self.r).map(|(g, r)| g / r).collect(),
-            beta: beta.iter().zip(&self.shift).zip(&self.r).map(|((b, s), r)| (b + s) / r).collect(),
+            beta: beta
+                .iter()
+                .zip(&self.shift)
+                .zip(&self.r)
+                .map(|((b, s), r)| (b + s) / r)
+                .collect(),
         })
     }
 }

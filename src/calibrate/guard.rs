@@ -5,14 +5,14 @@
 
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
-use super::{Calibration, CalibrateError, SiteReport};
+use super::{CalibrateError, Calibration, SiteReport};
 use crate::walk::{Walk, World};
 
 /// Inputs that the guard looks at.
 const INPUTS: usize = 2;
 
 /// dB at the model's outputs that a site quantised alone must reach at 8 bits; 6 dB less for each bit less.
-const THRESHOLD_DB: f64 = 36.0;
+const THRESHOLD_DB: f64 = 34.0;
 
 /// The float network's outputs on the guard's inputs.
 pub struct Guard {
@@ -24,7 +24,9 @@ impl Guard {
     pub fn new(state: &Calibration<'_>, walk: &Walk<'_>) -> Result<Guard, CalibrateError> {
         let mut branch = walk.branch(INPUTS);
         finish(state, &mut branch)?;
-        Ok(Guard { outputs: branch.outputs(World::Float)? })
+        Ok(Guard {
+            outputs: branch.outputs(World::Float)?,
+        })
     }
 
     /// Keeps the solution, or the first mend that reaches the threshold, or the site float.
@@ -63,12 +65,16 @@ impl Guard {
         let (db, mended) = best;
         // A site that no mend brings near the threshold would cost more than its speed is worth.
         if db < threshold - FLOAT_MARGIN_DB {
-            let note = format!("{alone:.1} dB alone, {db:.1} dB at best after mending, below {threshold:.0} dB: left float");
+            let note = format!(
+                "{alone:.1} dB alone, {db:.1} dB at best after mending, below {threshold:.0} dB: left float"
+            );
             report.note = Some(note.clone());
             return Ok(Choice::Float(note));
         }
         if db > alone {
-            report.note = Some(format!("{alone:.1} dB alone; a scale per channel (one Mul) brings {db:.1} dB"));
+            report.note = Some(format!(
+                "{alone:.1} dB alone; a scale per channel (one Mul) brings {db:.1} dB"
+            ));
             report.network_sqnr_db = Some(db);
         }
         Ok(Choice::Keep(mended))

@@ -1,5 +1,6 @@
 //! A Linear or patch embedding: fold, activation quantiser, weight codes, bias.
 
+use rayon::prelude::*;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
@@ -8,7 +9,7 @@ use vitq_passes::structure::{Site, SiteKind};
 use super::fold::{Channels, Fold};
 use super::moments::{Moments, Source, over_lanes};
 use super::operand::{rows, sample, tensor};
-use super::{Calibration, CalibrateError, Codes, SiteReport};
+use super::{CalibrateError, Calibration, Codes, SiteReport};
 use crate::linalg::{gemm_nt, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
@@ -32,18 +33,31 @@ pub struct Parameters {
 impl Parameters {
     /// Reads them from the graph; `None` at an attention product.
     pub fn load(graph: &Graph, site: &Site) -> Result<Option<Parameters>, CalibrateError> {
-        let Some(parameters) = &site.parameters else { return Ok(None) };
+        let Some(parameters) = &site.parameters else {
+            return Ok(None);
+        };
         let read = |value| {
-            graph.tensor(value).and_then(|t| t.to_f32().ok()).ok_or_else(|| CalibrateError::Parameters {
-                site: site.name.clone(),
-                tensor: graph.name(value).to_owned(),
-            })
+            graph
+                .tensor(value)
+                .and_then(|t| t.to_f32().ok())
+                .ok_or_else(|| CalibrateError::Parameters {
+                    site: site.name.clone(),
+                    tensor: graph.name(value).to_owned(),
+                })
         };
         let (k, out) = (parameters.inputs, parameters.outputs);
         let stored = read(parameters.weight)?;
-        let weight = if site.kind == SiteKind::PatchEmbed { stored } else { transpose(&stored, k, out) };
+        let weight = if site.kind == SiteKind::PatchEmbed {
+            stored
+        } else {
+            transpose(&stored, k, out)
+        };
         let bias = parameters.bias.map_or_else(|| Ok(vec![0.0; out]), read)?;
-        let bias = if bias.len() == out { bias } else { vec![bias.first().copied().unwrap_or(0.0); out] };
+        let bias = if bias.len() == out {
+            bias
+        } else {
+            vec![bias.first().copied().unwrap_or(0.0); out]
+        };
         Ok(Some(Parameters { weight, bias, k }))
     }
 
@@ -160,7 +174,15 @@ impl Calibration<'_> {
         let choice = match self.guard.take() {
             None => Choice::Keep(solved),
             Some(guard) => {
-                let choice = guard.judge(self, walk, index, solved, &channels, upstream.is_some(), report);
+                let choice = guard.judge(
+                    self,
+                    walk,
+                    index,
+                    solved,
+                    &channels,
+                    upstream.is_some(),
+                    report,
+                );
                 self.guard = Some(guard);
                 choice?
             }
@@ -176,7 +198,11 @@ impl Calibration<'_> {
 
     /// The world that quantisers are chosen in.
     fn world(&self) -> World {
-        if self.recipe.sequential { World::Quantised } else { World::Float }
+        if self.recipe.sequential {
+            World::Quantised
+        } else {
+            World::Float
+        }
     }
 
     /// Range of each input channel over all tokens.
@@ -234,15 +260,34 @@ impl Calibration<'_> {
         let tokens = self.tokens(walk, site, parameters.k)?;
         let points = self.points(walk, site, fold, channels, &parameters)?;
         let activation = quant::widened(self.activation(&points, activation_bits), margin(tokens));
-        let source = Source { walk, site, k: parameters.k, fold, activation: &activation };
+        let source = Source {
+            walk,
+            site,
+            k: parameters.k,
+            fold,
+            activation: &activation,
+        };
         let moments = Moments::of(&source, self.recipe.solve)?;
-        if !moments.mean.iter().chain(&moments.mean_quantised).all(|m| m.is_finite()) {
-            return Err(CalibrateError::NotFinite { site: site.name.clone() });
+        if !moments
+            .mean
+            .iter()
+            .chain(&moments.mean_quantised)
+            .all(|m| m.is_finite())
+        {
+            return Err(CalibrateError::NotFinite {
+                site: site.name.clone(),
+            });
         }
         let weight = self.weight(&parameters, &moments, weight_bits, tokens);
         let dequantised = weight.dequantise();
         let bias = corrected_bias(&parameters, &dequantised, &moments, tokens);
-        Ok(Solved { fold: fold.clone(), activation, weight, dequantised, bias })
+        Ok(Solved {
+            fold: fold.clone(),
+            activation,
+            weight,
+            dequantised,
+            bias,
+        })
     }
 
     /// Tokens that reach the site over all lanes.
@@ -251,7 +296,11 @@ impl Calibration<'_> {
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
-        if self.codebook(bits) { quant::codebook(points, bits) } else { quant::uniform(points, bits) }
+        if self.codebook(bits) {
+            quant::codebook(points, bits)
+        } else {
+            quant::uniform(points, bits)
+        }
     }
 
     /// Whether `bits` are spent on a codebook.
@@ -263,12 +312,22 @@ impl Calibration<'_> {
         }
     }
 
-    fn weight(&self, parameters: &Parameters, moments: &Moments, bits: u32, tokens: usize) -> Weight {
+    fn weight(
+        &self,
+        parameters: &Parameters,
+        moments: &Moments,
+        bits: u32,
+        tokens: usize,
+    ) -> Weight {
         let k = parameters.k;
         // With few tokens H says little about what other inputs look like: trust it less.
         let doubt = k as f32 / tokens as f32;
         let grid = |w: &[f32], cost: &[f32]| {
-            if self.codebook(bits) { Grid::codebook(w, k, bits, cost) } else { Grid::uniform(w, k, bits, cost) }
+            if self.codebook(bits) {
+                Grid::codebook(w, k, bits, cost)
+            } else {
+                Grid::uniform(w, k, bits, cost)
+            }
         };
         if moments.h.is_empty() {
             // Only eight bits are rounded without H, and they hardly depend on which error costs what.
@@ -276,15 +335,24 @@ impl Calibration<'_> {
             return round_to_nearest(&parameters.weight, k, &grid(&parameters.weight, &cost));
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
-        let target = refit(&parameters.weight, k, &moments.h, &moments.c, RIDGE * (1.0 + 10.0 * doubt))
-            .unwrap_or_else(|| parameters.weight.clone());
+        let target = refit(
+            &parameters.weight,
+            k,
+            &moments.h,
+            &moments.c,
+            RIDGE * (1.0 + 10.0 * doubt),
+        )
+        .unwrap_or_else(|| parameters.weight.clone());
         let grid = grid(&target, &cost);
-        gptq(&target, k, &moments.h, DAMPING + 0.1 * doubt, &grid).unwrap_or_else(|| round_to_nearest(&target, k, &grid))
+        gptq(&target, k, &moments.h, DAMPING + 0.1 * doubt, &grid)
+            .unwrap_or_else(|| round_to_nearest(&target, k, &grid))
     }
 
     /// dB of the site quantised alone, at its own output.
     fn local_sqnr(&self, index: usize, solved: &Solved, float: &[f32]) -> f64 {
-        let Some(parameters) = &self.parameters[index] else { return f64::NAN };
+        let Some(parameters) = &self.parameters[index] else {
+            return f64::NAN;
+        };
         let y = parameters.forward(float);
         sqnr(&y, &solved.forward(float))
     }
@@ -298,7 +366,9 @@ impl Calibration<'_> {
         solved: Option<&Solved>,
     ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
-        let Some(parameters) = &self.parameters[index] else { return self.product_output(walk, index, lane, None) };
+        let Some(parameters) = &self.parameters[index] else {
+            return self.product_output(walk, index, lane, None);
+        };
         let input = tensor(walk, site, lane, 0, World::Float)?;
         let at = |world, solved: Option<&Solved>| {
             let x = rows(walk, site, parameters.k, lane, world)?;
@@ -306,8 +376,13 @@ impl Calibration<'_> {
             shaped(site, input.shape(), parameters, y)
         };
         let rounds = solved.is_some() && self.recipe.sequential;
-        let quantised = (rounds || walk.differs(lane)).then(|| at(World::Quantised, solved)).transpose()?;
-        Ok(SiteOutput { float: at(World::Float, None)?, quantised })
+        let quantised = (rounds || walk.differs(lane))
+            .then(|| at(World::Quantised, solved))
+            .transpose()?;
+        Ok(SiteOutput {
+            float: at(World::Float, None)?,
+            quantised,
+        })
     }
 
     /// The quantised result in place of the float one: what the rest of a float network makes of it.
@@ -319,10 +394,15 @@ impl Calibration<'_> {
         solved: &Solved,
     ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
-        let Some(parameters) = &self.parameters[index] else { return self.product_output(walk, index, lane, None) };
+        let Some(parameters) = &self.parameters[index] else {
+            return self.product_output(walk, index, lane, None);
+        };
         let x = rows(walk, site, parameters.k, lane, World::Float)?;
         let input = tensor(walk, site, lane, 0, World::Float)?;
-        Ok(SiteOutput { float: shaped(site, input.shape(), parameters, solved.forward(&x))?, quantised: None })
+        Ok(SiteOutput {
+            float: shaped(site, input.shape(), parameters, solved.forward(&x))?,
+            quantised: None,
+        })
     }
 
     /// Lets the site stay float; its parameters follow the fold of the LayerNormalization that it reads.
@@ -333,22 +413,39 @@ impl Calibration<'_> {
         reason: String,
     ) -> Result<Decision, CalibrateError> {
         walk.complete(|walk, lane| self.float_output(walk, index, lane))?;
-        let fold = self.structure.sites[index].norm.and_then(|n| self.folds.get(&n)).filter(|f| !f.is_identity());
-        let replace = fold.zip(self.parameters[index].as_ref()).map(|(fold, parameters)| {
-            let folded = parameters.folded(fold);
-            (folded.weight, folded.bias)
-        });
+        let fold = self.structure.sites[index]
+            .norm
+            .and_then(|n| self.folds.get(&n))
+            .filter(|f| !f.is_identity());
+        let replace = fold
+            .zip(self.parameters[index].as_ref())
+            .map(|(fold, parameters)| {
+                let folded = parameters.folded(fold);
+                (folded.weight, folded.bias)
+            });
         Ok(Decision::Float { reason, replace })
     }
 
     /// The float result of a Linear or product in a lane (both worlds).
-    pub(super) fn float_output(&self, walk: &Walk<'_>, index: usize, lane: usize) -> Result<SiteOutput, CalibrateError> {
+    pub(super) fn float_output(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        lane: usize,
+    ) -> Result<SiteOutput, CalibrateError> {
         self.output(walk, index, lane, None)
     }
 
     /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
-    fn upstream_fold(&mut self, walk: &Walk<'_>, index: usize, channels: &Channels) -> Result<Option<Fold>, CalibrateError> {
-        let Some(norm) = self.structure.sites[index].norm else { return Ok(None) };
+    fn upstream_fold(
+        &mut self,
+        walk: &Walk<'_>,
+        index: usize,
+        channels: &Channels,
+    ) -> Result<Option<Fold>, CalibrateError> {
+        let Some(norm) = self.structure.sites[index].norm else {
+            return Ok(None);
+        };
         if self.structure.norms[norm].declined.is_some() {
             return Ok(None);
         }
@@ -369,35 +466,59 @@ impl Calibration<'_> {
     ) -> Result<Fold, CalibrateError> {
         let site = &self.structure.sites[index];
         let (weight_bits, activation_bits) = self.settings.bits(site);
-        let readers: Vec<&Parameters> =
-            self.structure.norms[norm].sites.iter().filter_map(|&s| self.parameters[s].as_ref()).collect();
-        let Some(k) = readers.first().map(|p| p.k) else { return Ok(Fold::identity(1)) };
+        let readers: Vec<&Parameters> = self.structure.norms[norm]
+            .sites
+            .iter()
+            .filter_map(|&s| self.parameters[s].as_ref())
+            .collect();
+        let Some(k) = readers.first().map(|p| p.k) else {
+            return Ok(Fold::identity(1));
+        };
         let together = Parameters {
-            weight: readers.iter().flat_map(|p| p.weight.iter().copied()).collect(),
-            bias: readers.iter().flat_map(|p| p.bias.iter().copied()).collect(),
+            weight: readers
+                .iter()
+                .flat_map(|p| p.weight.iter().copied())
+                .collect(),
+            bias: readers
+                .iter()
+                .flat_map(|p| p.bias.iter().copied())
+                .collect(),
             k,
         };
-        let mut best = (f64::INFINITY, Fold::identity(k));
         let seen = sample(walk, site, k, FOLD_ROWS, self.world())?;
-        for strength in [0.0, 0.5, 1.0] {
-            let fold = if strength == 0.0 { Fold::identity(k) } else { Fold::repq(channels, activation_bits, strength) };
-            let parameters = together.folded(&fold);
-            let mut values = seen.clone();
-            fold.apply(&mut values);
-            let (lo, hi) = channels.folded(&fold);
-            let mut histogram = Histogram::new(lo, hi);
-            histogram.add(&values, &parameters.column_energy());
-            let activation = self.activation(&histogram.points(), activation_bits);
-            let mut error = values.clone();
-            quant::apply(&activation, &mut error);
-            error.iter_mut().zip(&values).for_each(|(q, x)| *q -= x);
-            let from_input = square_sum(&gemm_nt(&error, &parameters.weight, error.len() / k, k, parameters.out()));
-            let total = from_input + rounding_energy(&parameters, &values, weight_bits);
-            if total < best.0 {
-                best = (total, fold);
-            }
-        }
-        Ok(best.1)
+        let candidates: Vec<(f64, Fold)> = [0.0, 0.5, 1.0]
+            .into_par_iter()
+            .map(|strength| {
+                let fold = if strength == 0.0 {
+                    Fold::identity(k)
+                } else {
+                    Fold::repq(channels, activation_bits, strength)
+                };
+                let parameters = together.folded(&fold);
+                let mut values = seen.clone();
+                fold.apply(&mut values);
+                let (lo, hi) = channels.folded(&fold);
+                let mut histogram = Histogram::new(lo, hi);
+                histogram.add(&values, &parameters.column_energy());
+                let activation = self.activation(&histogram.points(), activation_bits);
+                let mut error = values.clone();
+                quant::apply(&activation, &mut error);
+                error.iter_mut().zip(&values).for_each(|(q, x)| *q -= x);
+                let behind = gemm_nt(
+                    &error,
+                    &parameters.weight,
+                    error.len() / k,
+                    k,
+                    parameters.out(),
+                );
+                (
+                    square_sum(&behind) + rounding_energy(&parameters, &values, weight_bits),
+                    fold,
+                )
+            })
+            .collect();
+        let best = candidates.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(best.map_or_else(|| Fold::identity(k), |(_, fold)| fold))
     }
 }
 
@@ -437,13 +558,23 @@ fn rounding_energy(parameters: &Parameters, values: &[f32], bits: u32) -> f64 {
 }
 
 /// `b' = b + E[W·x - Ŵ·x̂]`: the mean error of everything before, taken away.
-fn corrected_bias(parameters: &Parameters, dequantised: &[f32], moments: &Moments, tokens: usize) -> Vec<f32> {
+fn corrected_bias(
+    parameters: &Parameters,
+    dequantised: &[f32],
+    moments: &Moments,
+    tokens: usize,
+) -> Vec<f32> {
     let k = parameters.k;
     // A mean over few tokens is mostly noise; believe it in proportion.
     let trust = tokens as f64 / (tokens as f64 + 256.0);
-    let rows = parameters.weight.chunks_exact(k).zip(dequantised.chunks_exact(k)).zip(&parameters.bias);
+    let rows = parameters
+        .weight
+        .chunks_exact(k)
+        .zip(dequantised.chunks_exact(k))
+        .zip(&parameters.bias);
     rows.map(|((w, q), b)| {
-        let shift = crate::linalg::dot(w, &moments.mean) - crate::linalg::dot(q, &moments.mean_quantised);
+        let shift =
+            crate::linalg::dot(w, &moments.mean) - crate::linalg::dot(q, &moments.mean_quantised);
         b + (trust * shift) as f32
     })
     .collect()
@@ -451,18 +582,27 @@ fn corrected_bias(parameters: &Parameters, dequantised: &[f32], moments: &Moment
 
 /// Signal to error, dB.
 pub fn sqnr(signal: &[f32], other: &[f32]) -> f64 {
-    10.0 * (square_sum(signal) / crate::linalg::squared_distance(signal, other).max(f64::MIN_POSITIVE)).log10()
+    10.0 * (square_sum(signal)
+        / crate::linalg::squared_distance(signal, other).max(f64::MIN_POSITIVE))
+    .log10()
 }
 
 /// The result in the shape that the network goes on with.
-fn shaped(site: &Site, input: &[usize], parameters: &Parameters, y: Vec<f32>) -> Result<Tensor, CalibrateError> {
+fn shaped(
+    site: &Site,
+    input: &[usize],
+    parameters: &Parameters,
+    y: Vec<f32>,
+) -> Result<Tensor, CalibrateError> {
     let out = parameters.out();
     let mut shape = input.to_vec();
     let y = if let (SiteKind::PatchEmbed, &[n, c, h, w]) = (site.kind, input) {
         let p = ((parameters.k / c.max(1)) as f64).sqrt().round() as usize;
         let tokens = (h / p) * (w / p);
         shape = vec![n, out, h / p, w / p];
-        y.chunks_exact(tokens * out).flat_map(|image| transpose(image, tokens, out)).collect()
+        y.chunks_exact(tokens * out)
+            .flat_map(|image| transpose(image, tokens, out))
+            .collect()
     } else {
         if let Some(last) = shape.last_mut() {
             *last = out;
@@ -470,6 +610,10 @@ fn shaped(site: &Site, input: &[usize], parameters: &Parameters, y: Vec<f32>) ->
         y
     };
     Tensor::from_shape(&shape, &y).map_err(|e| {
-        crate::walk::WalkError::Run { node: site.name.clone(), message: format!("{e:#}") }.into()
+        crate::walk::WalkError::Run {
+            node: site.name.clone(),
+            message: format!("{e:#}"),
+        }
+        .into()
     })
 }

@@ -151,7 +151,9 @@ pub enum CalibrateError {
         tensor: String,
     },
     /// What arrives does not fit the weight.
-    #[error("site {site}: its input has shape {shape:?}, its weight takes {columns} values a token: the graph's declared shapes disagree, run the ONNX checker on it")]
+    #[error(
+        "site {site}: its input has shape {shape:?}, its weight takes {columns} values a token: the graph's declared shapes disagree, run the ONNX checker on it"
+    )]
     Shape {
         /// The site.
         site: String,
@@ -161,7 +163,9 @@ pub enum CalibrateError {
         columns: usize,
     },
     /// NaN or infinity arrives at a site.
-    #[error("site {site}: NaN or infinite values reach its input in calibration; check the preprocessing, or the float model itself")]
+    #[error(
+        "site {site}: NaN or infinite values reach its input in calibration; check the preprocessing, or the float model itself"
+    )]
     NotFinite {
         /// The site.
         site: String,
@@ -187,7 +191,11 @@ impl Settings {
             Effort::Balanced => 1024,
             Effort::Best => 2048,
         };
-        Recipe { rows, sequential: low || self.effort != Effort::Fast, solve: low || self.effort != Effort::Fast }
+        Recipe {
+            rows,
+            sequential: low || self.effort != Effort::Fast,
+            solve: low || self.effort != Effort::Fast,
+        }
     }
 
     /// Widths (weight, activation) at a site.
@@ -199,16 +207,25 @@ impl Settings {
             _ => (self.weight_bits, self.activation_bits),
         };
         // The network's input keeps 8 bits, as in RepQ-ViT.
-        if site.kind == SiteKind::PatchEmbed { (weight, 8) } else { (weight, activation) }
+        if site.kind == SiteKind::PatchEmbed {
+            (weight, 8)
+        } else {
+            (weight, activation)
+        }
     }
 
     /// Why a site stays float without being looked at.
     fn float_reason(&self, site: &Site) -> Option<String> {
-        if self.keep_float.iter().any(|k| *k == site.name || *k == site.path) {
+        if self
+            .keep_float
+            .iter()
+            .any(|k| *k == site.name || *k == site.path)
+        {
             return Some("asked for with --keep-float".into());
         }
         let linear = site.kind == SiteKind::Linear;
-        (self.scope == Scope::Linear && !linear).then(|| "not in scope: give --scope all to quantise it".into())
+        (self.scope == Scope::Linear && !linear)
+            .then(|| "not in scope: give --scope all to quantise it".into())
     }
 }
 
@@ -237,7 +254,11 @@ pub fn calibrate(
         return Err(CalibrateError::NoInputs);
     }
     let program = Program::new(graph, structure, &feeds.feed(0)?)?;
-    let parameters = structure.sites.par_iter().map(|s| Parameters::load(graph, s)).collect::<Result<_, _>>()?;
+    let parameters = structure
+        .sites
+        .par_iter()
+        .map(|s| Parameters::load(graph, s))
+        .collect::<Result<_, _>>()?;
     let mut state = Calibration {
         graph,
         structure,
@@ -247,16 +268,24 @@ pub fn calibrate(
         folds: HashMap::new(),
         guard: None,
     };
-    let mut walk = Walk::start(&program, feeds.len(), |i| feeds.feed(i).map_err(CalibrateError::from))?;
+    let mut walk = Walk::start(&program, feeds.len(), |i| {
+        feeds.feed(i).map_err(CalibrateError::from)
+    })?;
     if settings.guard {
         state.guard = Some(Guard::new(&state, &walk)?);
     }
     progress.stage("calibrate", structure.sites.len() as u64);
-    let mut plan = Plan { version: VERSION, ..Plan::default() };
+    let mut plan = Plan {
+        version: VERSION,
+        ..Plan::default()
+    };
     let mut sites = Vec::new();
     while let Some(index) = walk.advance()? {
         let (decision, report) = state.site(&mut walk, index)?;
-        plan.sites.push(SitePlan { site: structure.sites[index].name.clone(), decision });
+        plan.sites.push(SitePlan {
+            site: structure.sites[index].name.clone(),
+            decision,
+        });
         sites.push(report);
         progress.advance(1);
     }
@@ -265,7 +294,11 @@ pub fn calibrate(
 }
 
 impl Calibration<'_> {
-    fn site(&mut self, walk: &mut Walk<'_>, index: usize) -> Result<(Decision, SiteReport), CalibrateError> {
+    fn site(
+        &mut self,
+        walk: &mut Walk<'_>,
+        index: usize,
+    ) -> Result<(Decision, SiteReport), CalibrateError> {
         let site = &self.structure.sites[index];
         let mut report = SiteReport {
             site: site.name.clone(),
@@ -285,7 +318,10 @@ impl Calibration<'_> {
     fn norm_plans(&self) -> Vec<NormPlan> {
         let mut indices: Vec<_> = self.folds.keys().copied().collect();
         indices.sort_unstable();
-        indices.into_iter().filter_map(|i| self.folds[&i].norm_plan(self.graph, &self.structure.norms[i])).collect()
+        indices
+            .into_iter()
+            .filter_map(|i| self.folds[&i].norm_plan(self.graph, &self.structure.norms[i]))
+            .collect()
     }
 }
 
@@ -306,9 +342,22 @@ fn form(decision: &Decision) -> String {
             name(right)
         ),
         Decision::Linear(l) => {
-            let weight = if l.weight.table.is_some() { "codebook" } else { "uniform" };
-            let scaled = if l.pre_scale.is_some() { " with a scale per channel" } else { "" };
-            format!("w{} {weight}, a{} {}{scaled}", l.weight.bits, crate::quant::bits(&l.activation), name(&l.activation))
+            let weight = if l.weight.table.is_some() {
+                "codebook"
+            } else {
+                "uniform"
+            };
+            let scaled = if l.pre_scale.is_some() {
+                " with a scale per channel"
+            } else {
+                ""
+            };
+            format!(
+                "w{} {weight}, a{} {}{scaled}",
+                l.weight.bits,
+                crate::quant::bits(&l.activation),
+                name(&l.activation)
+            )
         }
     }
 }

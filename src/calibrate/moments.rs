@@ -4,9 +4,9 @@ use rayon::prelude::*;
 use vitq_passes::plan::Activation;
 use vitq_passes::structure::Site;
 
+use super::CalibrateError;
 use super::fold::Fold;
 use super::operand::rows;
-use super::CalibrateError;
 use crate::linalg::{add_gemm_tn, add_gram, mirror};
 use crate::quant;
 use crate::run::vector::vectorised;
@@ -77,7 +77,12 @@ impl Moments {
         mirror_if(&mut total.h, source.k);
         let n = total.rows.max(1) as f64;
         let mean = |s: &[f64]| s.iter().map(|v| (v / n) as f32).collect();
-        Ok(Moments { mean: mean(&total.x), mean_quantised: mean(&total.q), h: total.h, c: total.c })
+        Ok(Moments {
+            mean: mean(&total.x),
+            mean_quantised: mean(&total.q),
+            h: total.h,
+            c: total.c,
+        })
     }
 }
 
@@ -98,15 +103,32 @@ struct Sums {
 impl Sums {
     fn new(k: usize, second: bool) -> Sums {
         let size = if second { k * k } else { 0 };
-        Sums { h: vec![0.0; size], c: vec![0.0; size], x: vec![0.0; k], q: vec![0.0; k], rows: 0 }
+        Sums {
+            h: vec![0.0; size],
+            c: vec![0.0; size],
+            x: vec![0.0; k],
+            q: vec![0.0; k],
+            rows: 0,
+        }
     }
 
     fn add(&mut self, source: &Source<'_>, lane: usize) -> Result<(), CalibrateError> {
-        let Source { walk, site, k, fold, activation } = *source;
+        let Source {
+            walk,
+            site,
+            k,
+            fold,
+            activation,
+        } = *source;
         let mut x = rows(walk, site, k, lane, World::Float)?.to_vec();
         fold.apply(&mut x);
-        let mut q = rows(walk, site, k, lane, World::Quantised)?.to_vec();
-        fold.apply(&mut q);
+        let mut q = if walk.differs(lane) {
+            let mut q = rows(walk, site, k, lane, World::Quantised)?.to_vec();
+            fold.apply(&mut q);
+            q
+        } else {
+            x.clone()
+        };
         quant::apply(activation, &mut q);
         let n = x.len() / k;
         if !self.h.is_empty() {

@@ -31,10 +31,20 @@ impl Deref for Rows {
 }
 
 /// The operand of lane `lane` as `[rows, columns]`: tokens of a Linear, patches of a patch embedding.
-pub fn rows(walk: &Walk<'_>, site: &Site, columns: usize, lane: usize, world: World) -> Result<Rows, CalibrateError> {
+pub fn rows(
+    walk: &Walk<'_>,
+    site: &Site,
+    columns: usize,
+    lane: usize,
+    world: World,
+) -> Result<Rows, CalibrateError> {
     let tensor = tensor(walk, site, lane, 0, world)?;
     let values = values(site, &tensor)?;
-    let wrong = || CalibrateError::Shape { site: site.name.clone(), shape: tensor.shape().to_vec(), columns };
+    let wrong = || CalibrateError::Shape {
+        site: site.name.clone(),
+        shape: tensor.shape().to_vec(),
+        columns,
+    };
     if site.kind != SiteKind::PatchEmbed && tensor.shape().last() != Some(&columns) {
         return Err(wrong());
     }
@@ -55,7 +65,10 @@ pub fn tensor(
     i: usize,
     world: World,
 ) -> Result<Arc<Tensor>, CalibrateError> {
-    let missing = || WalkError::Run { node: site.name.clone(), message: format!("operand {i} has no value") };
+    let missing = || WalkError::Run {
+        node: site.name.clone(),
+        message: format!("operand {i} has no value"),
+    };
     Ok(walk.operand(lane, i, world)?.ok_or_else(missing)?)
 }
 
@@ -66,12 +79,16 @@ pub fn values<'t>(site: &Site, tensor: &'t Tensor) -> Result<&'t [f32], Calibrat
 
 /// Non-overlapping square patches: `[n, c, h, w]` → `[n·(h/p)·(w/p), c·p·p]`.
 fn unfold(values: &[f32], shape: &[usize], columns: usize) -> Vec<f32> {
-    let [n, c, h, w] = *shape else { return values.to_vec() };
+    let [n, c, h, w] = *shape else {
+        return values.to_vec();
+    };
     let p = ((columns / c.max(1)) as f64).sqrt().round() as usize;
     let mut out = Vec::with_capacity(values.len());
     for image in 0..n {
         for (y, x) in (0..h / p).flat_map(|y| (0..w / p).map(move |x| (y, x))) {
-            for (channel, line) in (0..c).flat_map(|channel| (0..p).map(move |line| (channel, line))) {
+            for (channel, line) in
+                (0..c).flat_map(|channel| (0..p).map(move |line| (channel, line)))
+            {
                 let start = ((image * c + channel) * h + y * p + line) * w + x * p;
                 out.extend_from_slice(&values[start..start + p]);
             }

@@ -5,8 +5,8 @@ use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
 
 use super::operand::{tensor, values};
-use super::{Calibration, CalibrateError, SiteReport};
-use crate::linalg::{gemm_into, squared_distance, square_sum};
+use super::{CalibrateError, Calibration, SiteReport};
+use crate::linalg::{gemm_into, square_sum, squared_distance};
 use crate::quant::{self, Points};
 use crate::walk::{SiteOutput, Walk, World};
 
@@ -39,22 +39,43 @@ impl Calibration<'_> {
                 best = Some((error, left));
             }
         }
-        let Some((error, left)) = best else { return Err(CalibrateError::NoInputs) };
+        let Some((error, left)) = best else {
+            return Err(CalibrateError::NoInputs);
+        };
         report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
         walk.complete(|walk, lane| self.product_output(walk, index, lane, Some((&left, &right))))?;
         Ok(Decision::Product { left, right })
     }
 
-    fn operand_quantiser(&self, walk: &Walk<'_>, index: usize, i: usize, bits: u32) -> Result<Activation, CalibrateError> {
+    fn operand_quantiser(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        i: usize,
+        bits: u32,
+    ) -> Result<Activation, CalibrateError> {
         let values = self.operand_sample(walk, index, i)?;
         let points = Points::equal(values);
-        Ok(if self.codebook(bits) { quant::codebook(&points, bits) } else { quant::uniform(&points, bits) })
+        Ok(if self.codebook(bits) {
+            quant::codebook(&points, bits)
+        } else {
+            quant::uniform(&points, bits)
+        })
     }
 
     /// Evenly spaced elements of an operand over all lanes.
-    fn operand_sample(&self, walk: &Walk<'_>, index: usize, i: usize) -> Result<Vec<f32>, CalibrateError> {
+    fn operand_sample(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        i: usize,
+    ) -> Result<Vec<f32>, CalibrateError> {
         let site = &self.structure.sites[index];
-        let world = if self.recipe.sequential { World::Quantised } else { World::Float };
+        let world = if self.recipe.sequential {
+            World::Quantised
+        } else {
+            World::Float
+        };
         let each = ELEMENTS.div_ceil(walk.len());
         let mut all = Vec::new();
         for lane in 0..walk.len() {
@@ -63,7 +84,13 @@ impl Calibration<'_> {
             let step = values.len().div_ceil(each).max(1);
             all.extend(values.iter().skip(lane % step).step_by(step));
         }
-        if all.iter().all(|v: &f32| v.is_finite()) { Ok(all) } else { Err(CalibrateError::NotFinite { site: site.name.clone() }) }
+        if all.iter().all(|v: &f32| v.is_finite()) {
+            Ok(all)
+        } else {
+            Err(CalibrateError::NotFinite {
+                site: site.name.clone(),
+            })
+        }
     }
 
     /// Error energy at the product relative to its signal.
@@ -75,10 +102,17 @@ impl Calibration<'_> {
         right: &Activation,
     ) -> Result<f64, CalibrateError> {
         let site = &self.structure.sites[index];
-        let world = if self.recipe.sequential { World::Quantised } else { World::Float };
+        let world = if self.recipe.sequential {
+            World::Quantised
+        } else {
+            World::Float
+        };
         let (mut error, mut signal) = (0.0, 0.0);
         for lane in 0..walk.len().min(JUDGES) {
-            let operands = (&*tensor(walk, site, lane, 0, world)?, &*tensor(walk, site, lane, 1, world)?);
+            let operands = (
+                &*tensor(walk, site, lane, 0, world)?,
+                &*tensor(walk, site, lane, 1, world)?,
+            );
             let exact = multiply(operands, None)?;
             let rounded = multiply(operands, Some((left, right)))?;
             error += squared_distance(&exact.1, &rounded.1);
@@ -97,18 +131,30 @@ impl Calibration<'_> {
     ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
         let at = |world, quantisers| {
-            let operands = (&*tensor(walk, site, lane, 0, world)?, &*tensor(walk, site, lane, 1, world)?);
+            let operands = (
+                &*tensor(walk, site, lane, 0, world)?,
+                &*tensor(walk, site, lane, 1, world)?,
+            );
             let (shape, y) = multiply(operands, quantisers)?;
             Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
         };
         let rounds = quantisers.is_some() && self.recipe.sequential;
-        let quantised = (rounds || walk.differs(lane)).then(|| at(World::Quantised, quantisers)).transpose()?;
-        Ok(SiteOutput { float: at(World::Float, None)?, quantised })
+        let quantised = (rounds || walk.differs(lane))
+            .then(|| at(World::Quantised, quantisers))
+            .transpose()?;
+        Ok(SiteOutput {
+            float: at(World::Float, None)?,
+            quantised,
+        })
     }
 }
 
 fn failed(message: &str) -> CalibrateError {
-    crate::walk::WalkError::Run { node: "attention product".into(), message: message.into() }.into()
+    crate::walk::WalkError::Run {
+        node: "attention product".into(),
+        message: message.into(),
+    }
+    .into()
 }
 
 /// `[…, m, k] · […, k, n]` with leading axes alike, each operand quantised first if asked for.
@@ -126,11 +172,22 @@ fn multiply(
     if rank < 2 || right.rank() != rank || left.shape()[..rank - 2] != right.shape()[..rank - 2] {
         return Err(failed("the operands' leading axes differ"));
     }
-    let (m, k, n) = (left.shape()[rank - 2], left.shape()[rank - 1], right.shape()[rank - 1]);
+    let (m, k, n) = (
+        left.shape()[rank - 2],
+        left.shape()[rank - 1],
+        right.shape()[rank - 1],
+    );
     let batch: usize = left.shape()[..rank - 2].iter().product();
     let mut y = vec![0.0; batch * m * n];
     for i in 0..batch {
-        gemm_into(&mut y[i * m * n..(i + 1) * m * n], &a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n], m, k, n);
+        gemm_into(
+            &mut y[i * m * n..(i + 1) * m * n],
+            &a[i * m * k..(i + 1) * m * k],
+            &b[i * k * n..(i + 1) * k * n],
+            m,
+            k,
+            n,
+        );
     }
     let mut shape = left.shape().to_vec();
     shape[rank - 1] = n;

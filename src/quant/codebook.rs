@@ -25,12 +25,19 @@ pub fn best_levels(bins: &[Bin], origin: f64, count: usize) -> (Vec<usize>, f64)
     let mut sums = vec![Bin::default(); n + 1];
     for (i, b) in bins.iter().enumerate() {
         let s = sums[i];
-        sums[i + 1] = Bin { weight: s.weight + b.weight, first: s.first + b.first, second: s.second + b.second };
+        sums[i + 1] = Bin {
+            weight: s.weight + b.weight,
+            first: s.first + b.first,
+            second: s.second + b.second,
+        };
     }
     // Cost of bins a..b on their best grid level, and that level.
     let cell = |a: usize, b: usize| -> (f64, usize) {
-        let (w, x, xx) =
-            (sums[b].weight - sums[a].weight, sums[b].first - sums[a].first, sums[b].second - sums[a].second);
+        let (w, x, xx) = (
+            sums[b].weight - sums[a].weight,
+            sums[b].first - sums[a].first,
+            sums[b].second - sums[a].second,
+        );
         if w <= 0.0 {
             return (0.0, a);
         }
@@ -45,7 +52,9 @@ pub fn best_levels(bins: &[Bin], origin: f64, count: usize) -> (Vec<usize>, f64)
         }
     }
     // best[b]: least cost of the first b bins with as many levels as rounds so far; from[round][b]: where the last cell starts.
-    let mut best: Vec<f64> = (0..=n).map(|b| if b == 0 { 0.0 } else { f64::INFINITY }).collect();
+    let mut best: Vec<f64> = (0..=n)
+        .map(|b| if b == 0 { 0.0 } else { f64::INFINITY })
+        .collect();
     let mut from = Vec::with_capacity(count);
     for _ in 0..count.min(n) {
         let mut next = vec![f64::INFINITY; n + 1];
@@ -79,7 +88,15 @@ pub fn best_levels(bins: &[Bin], origin: f64, count: usize) -> (Vec<usize>, f64)
 
 /// Fine code → nearest level.
 pub fn nearest(levels: &[usize], size: usize) -> Vec<u8> {
-    (0..size).map(|q| levels.iter().copied().min_by_key(|&l| l.abs_diff(q)).unwrap_or(q) as u8).collect()
+    (0..size)
+        .map(|q| {
+            levels
+                .iter()
+                .copied()
+                .min_by_key(|&l| l.abs_diff(q))
+                .unwrap_or(q) as u8
+        })
+        .collect()
 }
 
 /// The codebook of 2^`bits` levels with the least weighted squared error, the fine grid's range searched over the candidates.
@@ -98,7 +115,10 @@ pub fn codebook(points: &Points, bits: u32) -> Activation {
 }
 
 fn on_grid(points: &Points, lo: f32, hi: f32, bits: u32) -> Activation {
-    let Activation::Uniform { scale, zero_point, .. } = from_range(lo, hi, 8) else {
+    let Activation::Uniform {
+        scale, zero_point, ..
+    } = from_range(lo, hi, 8)
+    else {
         unreachable!("a range gives a uniform quantiser")
     };
     let zero = f32::from(zero_point);
@@ -112,5 +132,11 @@ fn on_grid(points: &Points, lo: f32, hi: f32, bits: u32) -> Activation {
         bin.second += w * x * x;
     }
     let (levels, _) = best_levels(&bins, 0.0, 1 << bits);
-    Activation::Codebook { scale, zero_point, table: nearest(&levels, 256), level_scale: scale, level_zero: zero_point }
+    Activation::Codebook {
+        scale,
+        zero_point,
+        table: nearest(&levels, 256),
+        level_scale: scale,
+        level_zero: zero_point,
+    }
 }

@@ -17,7 +17,11 @@ pub fn code(x: f32, bits: u32, shift: u8) -> u32 {
 
 /// What a code stands for.
 pub fn level(k: u32, bits: u32, shift: u8) -> f32 {
-    if k >= (1u32 << bits) + u32::from(shift) { 0.0 } else { (-0.5 * k as f32).exp2() }
+    if k >= (1u32 << bits) + u32::from(shift) {
+        0.0
+    } else {
+        (-0.5 * k as f32).exp2()
+    }
 }
 
 /// The codes with the δ of least weighted squared error.

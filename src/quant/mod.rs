@@ -25,7 +25,11 @@ pub fn round(x: f32) -> f32 {
 /// Replaces values by what their codes stand for.
 pub fn apply(quantiser: &Activation, values: &mut [f32]) {
     match quantiser {
-        Activation::Uniform { bits, scale, zero_point } => {
+        Activation::Uniform {
+            bits,
+            scale,
+            zero_point,
+        } => {
             let (lo, hi) = code_range(*bits, *zero_point);
             vectorised(|| {
                 for v in values {
@@ -34,17 +38,26 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
             });
         }
         Activation::LogSqrt2 { bits, shift } => {
-            let table: Vec<f32> =
-                (0..=(1u32 << bits) + u32::from(*shift)).map(|k| log_sqrt2::level(k, *bits, *shift)).collect();
+            let table: Vec<f32> = (0..=(1u32 << bits) + u32::from(*shift))
+                .map(|k| log_sqrt2::level(k, *bits, *shift))
+                .collect();
             for v in values {
                 *v = table[log_sqrt2::code(*v, *bits, *shift) as usize];
             }
         }
-        Activation::Codebook { scale, zero_point, table, level_scale, level_zero } => {
+        Activation::Codebook {
+            scale,
+            zero_point,
+            table,
+            level_scale,
+            level_zero,
+        } => {
             let (lo, hi) = code_range(8, *zero_point);
             let zero = f32::from(*zero_point);
-            let values_of: Vec<f32> =
-                table.iter().map(|&l| (f32::from(l) - f32::from(*level_zero)) * level_scale).collect();
+            let values_of: Vec<f32> = table
+                .iter()
+                .map(|&l| (f32::from(l) - f32::from(*level_zero)) * level_scale)
+                .collect();
             vectorised(|| {
                 for v in values {
                     let code = round((*v / scale).clamp(lo, hi)) + zero;
@@ -58,10 +71,22 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
 /// The same quantiser over a range `factor` times as wide.
 pub fn widened(quantiser: Activation, factor: f32) -> Activation {
     match quantiser {
-        Activation::Uniform { bits, scale, zero_point } => {
-            Activation::Uniform { bits, scale: scale * factor, zero_point }
-        }
-        Activation::Codebook { scale, zero_point, table, level_scale, level_zero } => Activation::Codebook {
+        Activation::Uniform {
+            bits,
+            scale,
+            zero_point,
+        } => Activation::Uniform {
+            bits,
+            scale: scale * factor,
+            zero_point,
+        },
+        Activation::Codebook {
+            scale,
+            zero_point,
+            table,
+            level_scale,
+            level_zero,
+        } => Activation::Codebook {
             scale: scale * factor,
             zero_point,
             table,

@@ -17,15 +17,26 @@ impl Points {
     /// Equally weighted values.
     pub fn equal(mut values: Vec<f32>) -> Points {
         values.sort_unstable_by(f32::total_cmp);
-        Points { weights: vec![1.0; values.len()], values }
+        Points {
+            weights: vec![1.0; values.len()],
+            values,
+        }
     }
 
     /// `Σ weight·(x̂ - x)²`
     pub fn error(&self, quantiser: &Activation) -> f64 {
         let mut quantised = self.values.clone();
         super::apply(quantiser, &mut quantised);
-        let error: Vec<f32> = quantised.iter().zip(&self.values).map(|(q, x)| q - x).collect();
-        let weighted: Vec<f32> = error.iter().zip(&self.weights).map(|(e, w)| e * w).collect();
+        let error: Vec<f32> = quantised
+            .iter()
+            .zip(&self.values)
+            .map(|(q, x)| q - x)
+            .collect();
+        let weighted: Vec<f32> = error
+            .iter()
+            .zip(&self.weights)
+            .map(|(e, w)| e * w)
+            .collect();
         crate::linalg::dot(&weighted, &error)
     }
 
@@ -37,7 +48,10 @@ impl Points {
             .map(|tail| {
                 let limit = tail * total;
                 let lo = beyond(self.values.iter().zip(&self.weights), limit);
-                (lo, beyond(self.values.iter().zip(&self.weights).rev(), limit))
+                (
+                    lo,
+                    beyond(self.values.iter().zip(&self.weights).rev(), limit),
+                )
             })
             .collect();
         ranges.dedup();
@@ -74,8 +88,17 @@ impl Histogram {
 
     /// An empty histogram over `[lo, hi]`.
     pub fn new(lo: f32, hi: f32) -> Histogram {
-        let inverse = if hi > lo { (Self::BINS - 1) as f32 / (hi - lo) } else { 0.0 };
-        Histogram { lo, inverse, weight: vec![0.0; Self::BINS], first: vec![0.0; Self::BINS] }
+        let inverse = if hi > lo {
+            (Self::BINS - 1) as f32 / (hi - lo)
+        } else {
+            0.0
+        };
+        Histogram {
+            lo,
+            inverse,
+            weight: vec![0.0; Self::BINS],
+            first: vec![0.0; Self::BINS],
+        }
     }
 
     /// Adds rows, an error in column `j` costing `cost[j]`.
@@ -94,13 +117,23 @@ impl Histogram {
 
     /// Adds another histogram over the same range.
     pub fn merge(&mut self, other: &Histogram) {
-        self.weight.iter_mut().zip(&other.weight).for_each(|(a, b)| *a += b);
-        self.first.iter_mut().zip(&other.first).for_each(|(a, b)| *a += b);
+        self.weight
+            .iter_mut()
+            .zip(&other.weight)
+            .for_each(|(a, b)| *a += b);
+        self.first
+            .iter_mut()
+            .zip(&other.first)
+            .for_each(|(a, b)| *a += b);
     }
 
     /// The filled bins as points.
     pub fn points(&self) -> Points {
-        let filled = self.weight.iter().zip(&self.first).filter(|(w, _)| **w > 0.0);
+        let filled = self
+            .weight
+            .iter()
+            .zip(&self.first)
+            .filter(|(w, _)| **w > 0.0);
         let (values, weights) = filled.map(|(&w, &f)| (f / w, w)).unzip();
         Points { values, weights }
     }

@@ -9,9 +9,17 @@ pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
     let (lo, hi) = (lo.min(0.0), hi.max(0.0));
     let codes = ((1u32 << bits) - 1) as f32;
     // A constant zero tensor still needs a step; any will do.
-    let scale = if hi - lo > f32::MIN_POSITIVE * codes { (hi - lo) / codes } else { 1.0 };
+    let scale = if hi - lo > f32::MIN_POSITIVE * codes {
+        (hi - lo) / codes
+    } else {
+        1.0
+    };
     let zero_point = (-lo / scale).round_ties_even().clamp(0.0, codes) as u8;
-    Activation::Uniform { bits, scale, zero_point }
+    Activation::Uniform {
+        bits,
+        scale,
+        zero_point,
+    }
 }
 
 /// The quantiser of `bits` with the least weighted squared error: the best candidate range, then each end searched apart.

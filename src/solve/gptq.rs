@@ -18,33 +18,36 @@ pub fn gptq(w: &[f32], k: usize, h: &[f32], damping: f32, grid: &Grid) -> Option
     let u = inverse_factor(&permuted(h, k, &order, damping), k)?;
     let out = w.len() / k;
     let mut codes = vec![0i8; w.len()];
-    codes.par_chunks_mut(LANES * k).enumerate().for_each(|(chunk, codes)| {
-        let first = chunk * LANES;
-        let rows = LANES.min(out - first);
-        // Transposed to [k][LANES] so that the update of all rows is one vector operation a channel.
-        let mut panel = vec![[0.0f32; LANES]; k];
-        for r in 0..rows {
-            for (p, &channel) in panel.iter_mut().zip(&order) {
-                p[r] = w[(first + r) * k + channel];
-            }
-        }
-        for i in 0..k {
-            let diagonal = u[i * k + i];
-            let mut error = [0.0f32; LANES];
+    codes
+        .par_chunks_mut(LANES * k)
+        .enumerate()
+        .for_each(|(chunk, codes)| {
+            let first = chunk * LANES;
+            let rows = LANES.min(out - first);
+            // Transposed to [k][LANES] so that the update of all rows is one vector operation a channel.
+            let mut panel = vec![[0.0f32; LANES]; k];
             for r in 0..rows {
-                let value = panel[i][r];
-                let code = grid.code(first + r, value);
-                codes[r * k + order[i]] = code;
-                error[r] = (value - f32::from(code) * grid.scale[first + r]) / diagonal;
-            }
-            let row = &u[i * k + i + 1..(i + 1) * k];
-            for (p, &factor) in panel[i + 1..].iter_mut().zip(row) {
-                for r in 0..LANES {
-                    p[r] -= error[r] * factor;
+                for (p, &channel) in panel.iter_mut().zip(&order) {
+                    p[r] = w[(first + r) * k + channel];
                 }
             }
-        }
-    });
+            for i in 0..k {
+                let diagonal = u[i * k + i];
+                let mut error = [0.0f32; LANES];
+                for r in 0..rows {
+                    let value = panel[i][r];
+                    let code = grid.code(first + r, value);
+                    codes[r * k + order[i]] = code;
+                    error[r] = (value - f32::from(code) * grid.scale[first + r]) / diagonal;
+                }
+                let row = &u[i * k + i + 1..(i + 1) * k];
+                for (p, &factor) in panel[i + 1..].iter_mut().zip(row) {
+                    for r in 0..LANES {
+                        p[r] -= error[r] * factor;
+                    }
+                }
+            }
+        });
     Some(grid.weight(codes))
 }
 

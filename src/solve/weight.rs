@@ -27,27 +27,51 @@ impl Grid {
         let limit = Self::limit(bits);
         if bits == 8 {
             // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
-            let scale = w.chunks_exact(k).map(|row| safe(max_abs(row) / limit)).collect();
-            return Grid { bits, scale, table: None };
+            let scale = w
+                .chunks_exact(k)
+                .map(|row| safe(max_abs(row) / limit))
+                .collect();
+            return Grid {
+                bits,
+                scale,
+                table: None,
+            };
         }
-        let scale =
-            w.par_chunks_exact(k).map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit)))).collect();
-        Grid { bits, scale, table: None }
+        let scale = w
+            .par_chunks_exact(k)
+            .map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit))))
+            .collect();
+        Grid {
+            bits,
+            scale,
+            table: None,
+        }
     }
 
     /// A table of 2^bits levels shared by all rows, alternated with each row's scale (both for the least `Σ cost_i·(ŵ - w)²`).
     pub fn codebook(w: &[f32], k: usize, bits: u32, cost: &[f32]) -> Grid {
-        let mut scale: Vec<f32> = w.chunks_exact(k).map(|row| safe(max_abs(row) / 127.0)).collect();
+        let mut scale: Vec<f32> = w
+            .chunks_exact(k)
+            .map(|row| safe(max_abs(row) / 127.0))
+            .collect();
         for _ in 0..3 {
             let table = levels(w, k, bits, cost, &scale);
             let nearest = nearest_table(&table);
             scale = w
                 .par_chunks_exact(k)
-                .map(|row| best_scale(row, cost, 127.0, |x| nearest[(round(x.clamp(-127.0, 127.0)) + 128.0) as usize]))
+                .map(|row| {
+                    best_scale(row, cost, 127.0, |x| {
+                        nearest[(round(x.clamp(-127.0, 127.0)) + 128.0) as usize]
+                    })
+                })
                 .collect();
         }
         let table = levels(w, k, bits, cost, &scale);
-        Grid { bits, scale, table: Some(table) }
+        Grid {
+            bits,
+            scale,
+            table: Some(table),
+        }
     }
 
     /// Code of `w` in row `o`.
@@ -56,10 +80,16 @@ impl Grid {
         match &self.table {
             None => round(x.clamp(-Self::limit(self.bits), Self::limit(self.bits))) as i8,
             Some(table) => {
-                let above = table.partition_point(|&l| f32::from(l) < x).min(table.len() - 1);
+                let above = table
+                    .partition_point(|&l| f32::from(l) < x)
+                    .min(table.len() - 1);
                 let below = above.saturating_sub(1);
                 let (a, b) = (f32::from(table[above]), f32::from(table[below]));
-                if (x - b).abs() <= (a - x).abs() { table[below] } else { table[above] }
+                if (x - b).abs() <= (a - x).abs() {
+                    table[below]
+                } else {
+                    table[above]
+                }
             }
         }
     }
@@ -80,11 +110,15 @@ impl Grid {
 /// Rounds each weight to its nearest code.
 pub fn round_to_nearest(w: &[f32], k: usize, grid: &Grid) -> Weight {
     let mut codes = vec![0; w.len()];
-    codes.par_chunks_exact_mut(k).zip(w.par_chunks_exact(k)).enumerate().for_each(|(o, (codes, row))| {
-        for (code, &w) in codes.iter_mut().zip(row) {
-            *code = grid.code(o, w);
-        }
-    });
+    codes
+        .par_chunks_exact_mut(k)
+        .zip(w.par_chunks_exact(k))
+        .enumerate()
+        .for_each(|(o, (codes, row))| {
+            for (code, &w) in codes.iter_mut().zip(row) {
+                *code = grid.code(o, w);
+            }
+        });
     grid.weight(codes)
 }
 
@@ -94,7 +128,11 @@ fn max_abs(row: &[f32]) -> f32 {
 
 /// A dead row (all zero) still needs a scale.
 fn safe(scale: f32) -> f32 {
-    if scale > f32::MIN_POSITIVE { scale } else { 1.0 }
+    if scale > f32::MIN_POSITIVE {
+        scale
+    } else {
+        1.0
+    }
 }
 
 /// Scale of a row with the least error among shrunken versions of its maximum.
@@ -129,12 +167,22 @@ fn levels(w: &[f32], k: usize, bits: u32, cost: &[f32], scale: &[f32]) -> Vec<i8
             bin.second += weight * x * x;
         }
     }
-    best_levels(&bins, -127.0, 1 << bits).0.into_iter().map(|i| (i as i32 - 127) as i8).collect()
+    best_levels(&bins, -127.0, 1 << bits)
+        .0
+        .into_iter()
+        .map(|i| (i as i32 - 127) as i8)
+        .collect()
 }
 
 /// int8 value + 128 → nearest level.
 fn nearest_table(table: &[i8]) -> Vec<f32> {
     (-128i32..128)
-        .map(|q| table.iter().copied().min_by_key(|&l| (i32::from(l) - q).abs()).map_or(0.0, f32::from))
+        .map(|q| {
+            table
+                .iter()
+                .copied()
+                .min_by_key(|&l| (i32::from(l) - q).abs())
+                .map_or(0.0, f32::from)
+        })
         .collect()
 }

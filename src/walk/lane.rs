@@ -57,19 +57,25 @@ impl Held {
     fn spill(&mut self, file: PathBuf) -> Result<(), WalkError> {
         /// Smaller tensors are not worth a file.
         const SMALL: usize = 1024;
-        let Held::Memory(tensor) = self else { return Ok(()) };
+        let Held::Memory(tensor) = self else {
+            return Ok(());
+        };
         if tensor.datum_type() != DatumType::F32 || tensor.len() < SMALL {
             return Ok(());
         }
         std::fs::write(&file, tensor.as_bytes()).map_err(|e| WalkError::Spill(file.clone(), e))?;
-        *self = Held::Disk(Arc::new(OnDisk { file, shape: tensor.shape().to_vec() }));
+        *self = Held::Disk(Arc::new(OnDisk {
+            file,
+            shape: tensor.shape().to_vec(),
+        }));
         Ok(())
     }
 }
 
 impl OnDisk {
     fn read(&self) -> Result<Arc<Tensor>, WalkError> {
-        let bytes = std::fs::read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))?;
+        let bytes =
+            std::fs::read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))?;
         let values: Vec<f32> = bytes
             .as_chunks::<4>()
             .0
@@ -78,26 +84,41 @@ impl OnDisk {
             .collect();
         Tensor::from_shape(&self.shape, &values)
             .map(Arc::new)
-            .map_err(|e| WalkError::Spill(self.file.clone(), std::io::Error::other(format!("{e:#}"))))
+            .map_err(|e| {
+                WalkError::Spill(self.file.clone(), std::io::Error::other(format!("{e:#}")))
+            })
     }
 }
 
 impl Lane {
     pub(super) fn float_only(&self) -> Lane {
-        Lane { float: self.float.clone(), quantised: HashMap::new() }
+        Lane {
+            float: self.float.clone(),
+            quantised: HashMap::new(),
+        }
     }
 
-    pub(super) fn value(&self, outlet: OutletId, world: World) -> Result<Option<Arc<Tensor>>, WalkError> {
+    pub(super) fn value(
+        &self,
+        outlet: OutletId,
+        world: World,
+    ) -> Result<Option<Arc<Tensor>>, WalkError> {
         let other = match world {
             World::Quantised => self.quantised.get(&outlet),
             World::Float => None,
         };
-        other.or_else(|| self.float.get(&outlet)).map(Held::get).transpose()
+        other
+            .or_else(|| self.float.get(&outlet))
+            .map(Held::get)
+            .transpose()
     }
 
     /// Moves all large values to files under `folder`, named after the lane.
     pub(super) fn spill(&mut self, folder: &Path, lane: usize) -> Result<(), WalkError> {
-        for (world, values) in [("float", &mut self.float), ("quantised", &mut self.quantised)] {
+        for (world, values) in [
+            ("float", &mut self.float),
+            ("quantised", &mut self.quantised),
+        ] {
             for (outlet, held) in values {
                 held.spill(folder.join(format!("{lane}-{world}-{}-{}", outlet.node, outlet.slot)))?;
             }

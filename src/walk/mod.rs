@@ -42,7 +42,9 @@ pub enum WalkError {
     #[error("the value at {0} is not float32: export the model in float32")]
     NotFloat(String),
     /// Temporary files fail.
-    #[error("{0}: {1}; calibration of many inputs keeps values in temporary files: free some space there, set TMPDIR, or use fewer inputs")]
+    #[error(
+        "{0}: {1}; calibration of many inputs keeps values in temporary files: free some space there, set TMPDIR, or use fewer inputs"
+    )]
     Spill(PathBuf, std::io::Error),
 }
 
@@ -67,7 +69,8 @@ impl<'p> Walk<'p> {
         input: impl Fn(usize) -> Result<Vec<(String, Array)>, E> + Sync,
     ) -> Result<Self, E> {
         let spill = if count > IN_MEMORY {
-            let folder = tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
+            let folder =
+                tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
             Some(Arc::new(folder))
         } else {
             None
@@ -80,13 +83,28 @@ impl<'p> Walk<'p> {
                 Ok(lane)
             })
             .collect::<Result<_, E>>()?;
-        Ok(Walk { program, lanes, step: 0, spill })
+        Ok(Walk {
+            program,
+            lanes,
+            step: 0,
+            spill,
+        })
     }
 
     /// A second walk over some of the lanes, float world only, from where this one stands.
     pub fn branch(&self, lanes: usize) -> Walk<'p> {
-        let lanes = self.lanes.iter().take(lanes).map(Lane::float_only).collect();
-        Walk { program: self.program, lanes, step: self.step, spill: None }
+        let lanes = self
+            .lanes
+            .iter()
+            .take(lanes)
+            .map(Lane::float_only)
+            .collect();
+        Walk {
+            program: self.program,
+            lanes,
+            step: self.step,
+            spill: None,
+        }
     }
 
     /// Number of lanes.
@@ -103,10 +121,13 @@ impl<'p> Walk<'p> {
     pub fn advance(&mut self) -> Result<Option<usize>, WalkError> {
         let (next, site) = self.program.next_site(self.step);
         let (program, from, spill) = (self.program, self.step, self.spill.as_deref());
-        self.lanes.par_iter_mut().enumerate().try_for_each(|(i, lane)| {
-            program.run(lane, from..next)?;
-            store(lane, i, spill)
-        })?;
+        self.lanes
+            .par_iter_mut()
+            .enumerate()
+            .try_for_each(|(i, lane)| {
+                program.run(lane, from..next)?;
+                store(lane, i, spill)
+            })?;
         self.step = next;
         Ok(site)
     }
@@ -132,7 +153,12 @@ impl<'p> Walk<'p> {
     }
 
     /// Operand `i` of the site that the walk stands at.
-    pub fn operand(&self, lane: usize, i: usize, world: World) -> Result<Option<Arc<Tensor>>, WalkError> {
+    pub fn operand(
+        &self,
+        lane: usize,
+        i: usize,
+        world: World,
+    ) -> Result<Option<Arc<Tensor>>, WalkError> {
         self.program.operand(&self.lanes[lane], self.step, i, world)
     }
 
@@ -143,7 +169,10 @@ impl<'p> Walk<'p> {
 
     /// The network's outputs of each lane, flattened, after the walk ended.
     pub fn outputs(&self, world: World) -> Result<Vec<Vec<f32>>, WalkError> {
-        self.lanes.iter().map(|lane| self.program.outputs(lane, world)).collect()
+        self.lanes
+            .iter()
+            .map(|lane| self.program.outputs(lane, world))
+            .collect()
     }
 }
 

@@ -31,7 +31,11 @@ pub struct Program {
 
 impl Program {
     /// Cuts the graph at the sites and loads the rest for inputs of these dims.
-    pub fn new(graph: &Graph, structure: &Structure, inputs: &[(String, Array)]) -> Result<Program, WalkError> {
+    pub fn new(
+        graph: &Graph,
+        structure: &Structure,
+        inputs: &[(String, Array)],
+    ) -> Result<Program, WalkError> {
         let bytes = cut(graph, structure).export().encode_to_vec();
         let model = caught(|| load(&bytes, inputs))
             .map_err(WalkError::Load)?
@@ -46,7 +50,12 @@ impl Program {
             .filter_map(|n| Some((OutletId::new(n.id, 0), n.op_as::<Const>()?.val().clone())))
             .collect();
         let dead_after = dead_after(&model, &order);
-        Ok(Program { model, order, dead_after, constants })
+        Ok(Program {
+            model,
+            order,
+            dead_after,
+            constants,
+        })
     }
 
     /// A lane that holds its network inputs.
@@ -59,7 +68,8 @@ impl Program {
                 .find(|(n, _)| n == name)
                 .or_else(|| inputs.first().filter(|_| inputs.len() == 1))
                 .ok_or_else(|| WalkError::Load(format!("no array for input {name:?}")))?;
-            lane.float.insert(outlet, Held::Memory(Arc::new(tensor(array))));
+            lane.float
+                .insert(outlet, Held::Memory(Arc::new(tensor(array))));
         }
         Ok(lane)
     }
@@ -72,7 +82,10 @@ impl Program {
     }
 
     fn site(&self, step: usize) -> Option<usize> {
-        self.model.node(self.order[step]).op_as::<SiteOp>().map(|op| op.site)
+        self.model
+            .node(self.order[step])
+            .op_as::<SiteOp>()
+            .map(|op| op.site)
     }
 
     /// Evaluates the operators of these steps in both worlds.
@@ -93,16 +106,24 @@ impl Program {
     }
 
     fn eval(&self, lane: &mut Lane, node: &TypedNode, world: World) -> Result<(), WalkError> {
-        let failed = |message: String| WalkError::Run { node: node.name.clone(), message };
+        let failed = |message: String| WalkError::Run {
+            node: node.name.clone(),
+            message,
+        };
         let inputs = node
             .inputs
             .iter()
             .map(|&i| {
                 let value = self.value(lane, i, world)?;
-                value.map(|v| v.into_tvalue()).ok_or_else(|| failed(format!("{i:?} has no value")))
+                value
+                    .map(|v| v.into_tvalue())
+                    .ok_or_else(|| failed(format!("{i:?} has no value")))
             })
             .collect::<Result<TVec<TValue>, _>>()?;
-        let context = EvalContext { node_id: node.id, ..EvalContext::out_of_plan() };
+        let context = EvalContext {
+            node_id: node.id,
+            ..EvalContext::out_of_plan()
+        };
         let op: &dyn TypedOp = node.op.as_ref();
         let outputs = caught(|| op.eval(&context, inputs))
             .map_err(failed)?
@@ -112,7 +133,10 @@ impl Program {
             World::Quantised => &mut lane.quantised,
         };
         for (slot, value) in outputs.into_iter().enumerate() {
-            values.insert(OutletId::new(node.id, slot), Held::Memory(value.into_arc_tensor()));
+            values.insert(
+                OutletId::new(node.id, slot),
+                Held::Memory(value.into_arc_tensor()),
+            );
         }
         Ok(())
     }
@@ -124,8 +148,15 @@ impl Program {
         }
     }
 
-    fn value(&self, lane: &Lane, outlet: OutletId, world: World) -> Result<Option<Arc<Tensor>>, WalkError> {
-        self.constants.get(&outlet).map_or_else(|| lane.value(outlet, world), |c| Ok(Some(c.clone())))
+    fn value(
+        &self,
+        lane: &Lane,
+        outlet: OutletId,
+        world: World,
+    ) -> Result<Option<Arc<Tensor>>, WalkError> {
+        self.constants
+            .get(&outlet)
+            .map_or_else(|| lane.value(outlet, world), |c| Ok(Some(c.clone())))
     }
 
     /// Operand `i` of the site at `step`.
@@ -144,14 +175,20 @@ impl Program {
 
     /// Whether the site's inputs differ between the worlds.
     pub(super) fn differs(&self, lane: &Lane, step: usize) -> bool {
-        self.model.node(self.order[step]).inputs.iter().any(|i| lane.quantised.contains_key(i))
+        self.model
+            .node(self.order[step])
+            .inputs
+            .iter()
+            .any(|i| lane.quantised.contains_key(i))
     }
 
     pub(super) fn complete(&self, lane: &mut Lane, step: usize, output: SiteOutput) {
         let outlet = OutletId::new(self.order[step], 0);
-        lane.float.insert(outlet, Held::Memory(Arc::new(output.float)));
+        lane.float
+            .insert(outlet, Held::Memory(Arc::new(output.float)));
         if let Some(quantised) = output.quantised {
-            lane.quantised.insert(outlet, Held::Memory(Arc::new(quantised)));
+            lane.quantised
+                .insert(outlet, Held::Memory(Arc::new(quantised)));
         }
         self.forget(lane, step);
     }
@@ -190,7 +227,10 @@ fn load(bytes: &[u8], inputs: &[(String, Array)]) -> TractResult<TypedModel> {
     let mut model = onnx.model_for_read(&mut &*bytes)?;
     for i in 0..model.inputs.len() {
         let name = model.node(model.inputs[i].node).name.clone();
-        let array = inputs.iter().find(|(n, _)| *n == name).or(inputs.first().filter(|_| inputs.len() == 1));
+        let array = inputs
+            .iter()
+            .find(|(n, _)| *n == name)
+            .or(inputs.first().filter(|_| inputs.len() == 1));
         if let Some((_, array)) = array {
             let kind = tensor(array).datum_type();
             model.set_input_fact(i, InferenceFact::dt_shape(kind, array.dims()))?;
@@ -206,9 +246,13 @@ fn load(bytes: &[u8], inputs: &[(String, Array)]) -> TractResult<TypedModel> {
 fn cut(graph: &Graph, structure: &Structure) -> Graph {
     let mut graph = graph.clone();
     for (index, site) in structure.sites.iter().enumerate() {
-        let mut op = Op::new(OP_TYPE, &format!("{}/{OP_TYPE}", site.name)).with_ints("site", &[index as i64]);
+        let mut op = Op::new(OP_TYPE, &format!("{}/{OP_TYPE}", site.name))
+            .with_ints("site", &[index as i64]);
         op = op.with_ints("shape", &shape(&graph, site));
-        let inputs: Vec<_> = [Some(site.activation), site.second].into_iter().flatten().collect();
+        let inputs: Vec<_> = [Some(site.activation), site.second]
+            .into_iter()
+            .flatten()
+            .collect();
         let value = graph.insert_op(op, &inputs);
         graph.replace_uses(site.output, value);
     }
@@ -217,7 +261,9 @@ fn cut(graph: &Graph, structure: &Structure) -> Graph {
 }
 
 fn shape(graph: &Graph, site: &Site) -> Vec<i64> {
-    let Some(parameters) = &site.parameters else { return Vec::new() };
+    let Some(parameters) = &site.parameters else {
+        return Vec::new();
+    };
     let out = parameters.outputs as i64;
     match (site.kind, graph.constant_dims(parameters.weight).as_deref()) {
         (SiteKind::PatchEmbed, Some(&[_, _, h, w])) => vec![out, h as i64, w as i64],

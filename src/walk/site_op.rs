@@ -3,7 +3,9 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_hir::internal::{Expansion, InferenceOp, InferenceResult, Solver, TensorProxy, expand};
+use tract_onnx::tract_hir::internal::{
+    Expansion, InferenceOp, InferenceResult, Solver, TensorProxy, expand,
+};
 
 /// Name of the operator in the graph that tract is given.
 pub const OP_TYPE: &str = "VitqSite";
@@ -45,7 +47,10 @@ impl SiteOp {
             }
             Shape::Product => {
                 let right = inputs[1];
-                ensure!(rank >= 2 && right.len() == rank, "operands of an attention product must have one rank");
+                ensure!(
+                    rank >= 2 && right.len() == rank,
+                    "operands of an attention product must have one rank"
+                );
                 shape[rank - 1] = right[rank - 1].clone();
             }
         }
@@ -89,11 +94,18 @@ impl Expansion for SiteOp {
             [left, right] => s.given_2(&left.shape, &right.shape, move |s, left, right| {
                 s.equals(&outputs[0].shape, self.output_shape(&[&left, &right])?)
             }),
-            _ => s.given(&inputs[0].shape, move |s, shape| s.equals(&outputs[0].shape, self.output_shape(&[&shape])?)),
+            _ => s.given(&inputs[0].shape, move |s, shape| {
+                s.equals(&outputs[0].shape, self.output_shape(&[&shape])?)
+            }),
         }
     }
 
-    fn wire(&self, prefix: &str, target: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        prefix: &str,
+        target: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         target.wire_node(prefix, self.clone(), inputs)
     }
 }
@@ -104,7 +116,10 @@ pub fn parse(
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let ints = |name: &str| -> Vec<usize> {
-        node.attribute.iter().find(|a| a.name == name).map_or_else(Vec::new, |a| a.ints.iter().map(|&i| i as usize).collect())
+        node.attribute
+            .iter()
+            .find(|a| a.name == name)
+            .map_or_else(Vec::new, |a| a.ints.iter().map(|&i| i as usize).collect())
     };
     let shape = match ints("shape")[..] {
         [out] => Shape::Linear { out },

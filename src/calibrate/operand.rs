@@ -49,7 +49,10 @@ pub fn rows(
         return Err(wrong());
     }
     if site.kind == SiteKind::PatchEmbed {
-        if tensor.rank() != 4 || tensor.shape()[1] == 0 || columns % tensor.shape()[1] != 0 {
+        if tensor.rank() != 4
+            || tensor.shape()[1] == 0
+            || !columns.is_multiple_of(tensor.shape()[1])
+        {
             return Err(wrong());
         }
         return Ok(Rows::Cut(unfold(values, tensor.shape(), columns)));

@@ -195,3 +195,6 @@ impl Fold {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

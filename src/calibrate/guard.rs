@@ -11,7 +11,7 @@ use crate::walk::{Walk, World};
 /// Inputs that the guard looks at.
 const INPUTS: usize = 2;
 
-/// dB at the model's outputs that a site quantised alone must reach at 8 bits; 6 dB less for each bit less.
+/// dB at the model's outputs that a site quantised alone must reach at 8 bits; 5 dB less for each bit less.
 const THRESHOLD_DB: f64 = 34.0;
 
 /// The float network's outputs on the guard's inputs.
@@ -42,7 +42,7 @@ impl Guard {
         report: &mut SiteReport,
     ) -> Result<Choice, CalibrateError> {
         let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
-        let threshold = THRESHOLD_DB - 6.0 * f64::from(8 - weight_bits.min(activation_bits));
+        let threshold = THRESHOLD_DB - 5.0 * f64::from(8 - weight_bits.min(activation_bits));
         let alone = self.network_sqnr(state, walk, index, &solved)?;
         report.network_sqnr_db = Some(alone);
         if alone >= threshold {

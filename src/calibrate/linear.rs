@@ -205,13 +205,19 @@ impl Calibration<'_> {
         }
     }
 
-    /// Range of each input channel over all tokens.
+    /// Range of each input channel over all tokens; fails where one is no number, before anything is chosen on it.
     fn channels(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<Channels, CalibrateError> {
         over_lanes(
             walk.len(),
             || Channels::new(k),
             |channels, lane| {
-                channels.add(&rows(walk, site, k, lane, self.world())?);
+                let rows = rows(walk, site, k, lane, self.world())?;
+                if !rows.iter().all(|x| x.is_finite()) {
+                    return Err(CalibrateError::NotFinite {
+                        site: site.name.clone(),
+                    });
+                }
+                channels.add(&rows);
                 Ok(())
             },
             Channels::merge,

@@ -10,6 +10,8 @@ mod linear;
 mod moments;
 mod operand;
 mod product;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

@@ -177,6 +177,9 @@ fn multiply(
         left.shape()[rank - 1],
         right.shape()[rank - 1],
     );
+    if right.shape()[rank - 2] != k {
+        return Err(failed("the operands' inner axes differ"));
+    }
     let batch: usize = left.shape()[..rank - 2].iter().product();
     let mut y = vec![0.0; batch * m * n];
     for i in 0..batch {

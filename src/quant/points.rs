@@ -78,8 +78,8 @@ fn beyond<'a>(points: impl Iterator<Item = (&'a f32, &'a f32)>, limit: f64) -> f
 pub struct Histogram {
     lo: f32,
     inverse: f32,
-    weight: Vec<f32>,
-    first: Vec<f32>,
+    weight: Vec<f64>,
+    first: Vec<f64>,
 }
 
 impl Histogram {
@@ -103,16 +103,26 @@ impl Histogram {
 
     /// Adds rows, an error in column `j` costing `cost[j]`.
     pub fn add(&mut self, rows: &[f32], cost: &[f32]) {
+        // Fast sums of one call in f32; those of all calls would stand still in it.
+        let (mut weight, mut first) = (vec![0.0f32; Self::BINS], vec![0.0f32; Self::BINS]);
         vectorised(|| {
             for row in rows.chunks_exact(cost.len().max(1)) {
                 for (&x, &c) in row.iter().zip(cost) {
                     let bin = ((x - self.lo) * self.inverse) as usize;
                     let bin = bin.min(Self::BINS - 1);
-                    self.weight[bin] += c;
-                    self.first[bin] += c * x;
+                    weight[bin] += c;
+                    first[bin] += c * x;
                 }
             }
         });
+        self.weight
+            .iter_mut()
+            .zip(weight)
+            .for_each(|(a, b)| *a += f64::from(b));
+        self.first
+            .iter_mut()
+            .zip(first)
+            .for_each(|(a, b)| *a += f64::from(b));
     }
 
     /// Adds another histogram over the same range.
@@ -134,7 +144,7 @@ impl Histogram {
             .iter()
             .zip(&self.first)
             .filter(|(w, _)| **w > 0.0);
-        let (values, weights) = filled.map(|(&w, &f)| (f / w, w)).unzip();
+        let (values, weights) = filled.map(|(&w, &f)| ((f / w) as f32, w as f32)).unzip();
         Points { values, weights }
     }
 }

@@ -38,10 +38,12 @@ pub fn uniform(points: &Points, bits: u32) -> Activation {
                 let mut range = best.0;
                 *(if end == 0 { &mut range.0 } else { &mut range.1 }) *= step;
                 let e = error(&range);
-                if e >= best.1 {
+                // Not `e >= best`: an error that is no number has to end the search too.
+                if e < best.1 {
+                    best = (range, e);
+                } else {
                     break;
                 }
-                best = (range, e);
             }
         }
     }

@@ -126,3 +126,6 @@ impl Lane {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

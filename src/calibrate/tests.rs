@@ -1,0 +1,250 @@
+//! On the digits fixture; the float network is judged by tract running the whole file.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::*;
+use crate::batches::Batches;
+use crate::contract::{Contract, Source};
+use crate::input::{Dataset, Preset};
+use crate::model::FloatModel;
+use crate::pipeline::NoProgress;
+use crate::run::{RunOptions, Runtime, load};
+use crate::walk::World;
+
+fn digits(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/digits")
+        .join(file)
+}
+
+fn model() -> FloatModel {
+    FloatModel::open(&digits("model.onnx")).unwrap()
+}
+
+fn images(model: &FloatModel) -> Dataset {
+    let contract = Contract {
+        preset: Some(Preset::Inception),
+        resize: Some(32),
+        ..Contract::default()
+    };
+    Source {
+        path: digits("images/test"),
+        classes: None,
+        contract,
+    }
+    .open(model)
+    .unwrap()
+}
+
+fn settings(bits: u32, scope: Scope) -> Settings {
+    Settings {
+        weight_bits: bits,
+        activation_bits: bits,
+        scope,
+        effort: Effort::Balanced,
+        codes: Codes::Auto,
+        edge_bits: None,
+        keep_float: Vec::new(),
+        guard: true,
+        seed: 0,
+    }
+}
+
+/// One image, every pixel the same.
+struct Constant(f32);
+
+impl Feeds for Constant {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn feed(&self, _: usize) -> Result<Vec<(String, Array)>, InputError> {
+        Ok(vec![(
+            "input".into(),
+            ArrayD::from_elem(IxDyn(&[1, 3, 32, 32]), self.0).into(),
+        )])
+    }
+}
+
+/// The float network's outputs, walked to the end from site to site.
+fn walked(model: &FloatModel, feeds: &dyn Feeds) -> Vec<Vec<f32>> {
+    let program = Program::new(&model.graph, &model.structure, &feeds.feed(0).unwrap()).unwrap();
+    let settings = settings(8, Scope::All);
+    let load = |site| Parameters::load(&model.graph, site).unwrap();
+    let state = Calibration {
+        graph: &model.graph,
+        structure: &model.structure,
+        settings: &settings,
+        recipe: settings.recipe(),
+        parameters: model.structure.sites.iter().map(load).collect(),
+        folds: HashMap::new(),
+        guard: None,
+    };
+    let mut walk = Walk::start(&program, feeds.len(), |i| {
+        feeds.feed(i).map_err(CalibrateError::from)
+    })
+    .unwrap();
+    let mut visited = 0;
+    while let Some(index) = walk.advance().unwrap() {
+        walk.complete(|walk, lane| state.float_output(walk, index, lane))
+            .unwrap();
+        visited += 1;
+    }
+    assert_eq!(visited, model.structure.sites.len());
+    walk.outputs(World::Float).unwrap()
+}
+
+#[test]
+fn a_walk_gives_the_float_networks_outputs_from_memory_and_from_files() {
+    let model = model();
+    let images = images(&model);
+    // More than wait in memory, and the same images in two walks that keep everything there.
+    let feeds = Batches::new(&images, 0..66, 1);
+    let spilled = walked(&model, &feeds);
+    let halves = [0..33, 33..66].map(|half| walked(&model, &Batches::new(&images, half, 1)));
+    assert_eq!(spilled, halves.concat());
+
+    let bytes = std::fs::read(digits("model.onnx")).unwrap();
+    let dims: Vec<_> = feeds
+        .feed(0)
+        .unwrap()
+        .iter()
+        .map(|(name, array)| (name.clone(), array.dims().to_vec()))
+        .collect();
+    let executor = load(Runtime::Tract, &bytes, &dims, &[], &RunOptions::default()).unwrap();
+    for (i, given) in spilled.iter().enumerate() {
+        let outputs = executor.run(&feeds.feed(i).unwrap()).unwrap();
+        let expected = outputs[0].as_f32().unwrap();
+        assert_eq!(given.len(), expected.len());
+        for (given, expected) in given.iter().zip(expected) {
+            let difference = (given - expected).abs();
+            assert!(
+                difference <= 1e-5 * expected.abs().max(1.0),
+                "image {i}: {given}, not {expected}"
+            );
+        }
+    }
+}
+
+/// All that calibration decided and saw, as bytes.
+fn bytes(model: &FloatModel, feeds: &dyn Feeds, settings: &Settings, threads: usize) -> Vec<u8> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    let outcome = pool
+        .install(|| calibrate(&model.graph, &model.structure, feeds, settings, &NoProgress))
+        .unwrap();
+    serde_json::to_vec(&(outcome.plan, outcome.sites)).unwrap()
+}
+
+#[test]
+fn the_result_does_not_depend_on_the_number_of_threads() {
+    let model = model();
+    let images = images(&model);
+    let feeds = Batches::new(&images, 0..7, 1);
+    for settings in [settings(8, Scope::Linear), settings(4, Scope::All)] {
+        let one = bytes(&model, &feeds, &settings, 1);
+        for threads in [2, 3] {
+            assert!(
+                one == bytes(&model, &feeds, &settings, threads),
+                "{threads} threads, {settings:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pixels_that_are_no_numbers_are_refused_at_the_first_site() {
+    let model = model();
+    for value in [f32::NAN, f32::INFINITY] {
+        for (scope, bits) in [(Scope::Linear, 8), (Scope::All, 8), (Scope::All, 4)] {
+            let settings = settings(bits, scope);
+            let in_scope = |site: &&Site| settings.float_reason(site).is_none();
+            let first = &model.structure.sites.iter().find(in_scope).unwrap().name;
+            let error = calibrate(
+                &model.graph,
+                &model.structure,
+                &Constant(value),
+                &settings,
+                &NoProgress,
+            )
+            .unwrap_err();
+            assert!(
+                matches!(&error, CalibrateError::NotFinite { site } if site == first),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// Every number of a plan can be computed with.
+fn finite(outcome: &Outcome) {
+    for site in &outcome.plan.sites {
+        if let Decision::Linear(linear) = &site.decision {
+            let numbers = linear.weight.scale.iter().chain(&linear.bias);
+            assert!(
+                numbers
+                    .chain(linear.pre_scale.iter().flatten())
+                    .all(|v| v.is_finite()),
+                "{}",
+                site.site
+            );
+            assert!(
+                linear.weight.scale.iter().all(|s| *s > 0.0),
+                "{}",
+                site.site
+            );
+        }
+    }
+    for norm in &outcome.plan.norms {
+        assert!(
+            norm.gamma.iter().chain(&norm.beta).all(|v| v.is_finite()),
+            "{}",
+            norm.norm
+        );
+    }
+}
+
+#[test]
+fn one_image_and_one_without_content_are_enough_for_a_plan() {
+    let model = model();
+    let images = images(&model);
+    let one = Batches::new(&images, 0..1, 1);
+    let feeds: [&dyn Feeds; 2] = [&one, &Constant(0.0)];
+    for feeds in feeds {
+        for settings in [
+            settings(8, Scope::Linear),
+            settings(4, Scope::All),
+            settings(2, Scope::All),
+        ] {
+            let outcome = calibrate(
+                &model.graph,
+                &model.structure,
+                feeds,
+                &settings,
+                &NoProgress,
+            )
+            .unwrap();
+            assert_eq!(outcome.plan.sites.len(), model.structure.sites.len());
+            finite(&outcome);
+        }
+    }
+}
+
+#[test]
+fn nothing_to_calibrate_on_is_refused() {
+    let model = model();
+    let images = images(&model);
+    let none = Batches::new(&images, 0..0, 1);
+    let result = calibrate(
+        &model.graph,
+        &model.structure,
+        &none,
+        &settings(8, Scope::Linear),
+        &NoProgress,
+    );
+    assert!(matches!(result, Err(CalibrateError::NoInputs)));
+}

@@ -1,0 +1,241 @@
+//! What quantisers do to values, and how good the chosen ones are.
+
+use serde_json::json;
+use vitq::quant::{Points, apply, codebook, from_range, log_sqrt2, uniform};
+use vitq_passes::plan::Activation;
+
+use crate::judge::{Random, ask, numbers, same};
+
+fn applied(quantiser: &Activation, values: &[f32]) -> Vec<f32> {
+    let mut values = values.to_vec();
+    apply(quantiser, &mut values);
+    values
+}
+
+/// `Σ w·(x̂ - x)²` in double precision.
+fn error(quantiser: &Activation, points: &Points) -> f64 {
+    let quantised = applied(quantiser, &points.values);
+    let terms = quantised.iter().zip(&points.values).zip(&points.weights);
+    terms
+        .map(|((q, x), w)| f64::from(*w) * (f64::from(*q) - f64::from(*x)).powi(2))
+        .sum()
+}
+
+/// Random values beyond both ends of the codes, every tie, and values that saturate.
+fn values(bits: u32, scale: f32, zero_point: u8) -> Vec<f32> {
+    let codes = (1 << bits) as f32;
+    let mut random = Random(u64::from(bits));
+    let ends = (-f32::from(zero_point) - 3.0, codes + 3.0);
+    let mut values: Vec<f32> = (0..2000)
+        .map(|_| (ends.0 + (ends.1 - ends.0) * random.unit()) * scale)
+        .collect();
+    values.extend((-300..300).map(|code| (code as f32 + 0.5) * scale));
+    values.extend([
+        0.0,
+        -0.0,
+        1e30,
+        -1e30,
+        f32::MIN_POSITIVE,
+        f32::MAX,
+        f32::MIN,
+    ]);
+    values
+}
+
+#[test]
+fn uniform_codes_are_onnxs() {
+    for (bits, scale, zero_point) in [
+        (8, 0.125, 0),
+        (8, 0.25, 128),
+        (8, 0.1, 255),
+        (8, 0.037, 77),
+        (4, 0.5, 7),
+        (3, 0.3, 0),
+        (2, 1.0, 3),
+    ] {
+        let x = values(bits, scale, zero_point);
+        let quantiser = Activation::Uniform {
+            bits,
+            scale,
+            zero_point,
+        };
+        let given = applied(&quantiser, &x);
+        let case = json!({"x": x, "bits": bits, "scale": scale, "zero_point": zero_point});
+        same(&given, &ask("quantised", &case));
+        if bits == 8 {
+            let case = json!({"x": x, "scale": scale, "zero_point": zero_point});
+            same(&given, &ask("onnxruntime_quantised", &case));
+        }
+    }
+}
+
+#[test]
+fn log_codes_are_the_papers() {
+    let mut random = Random(3);
+    // Softmax outputs: from one down to the smallest numbers, and none below zero.
+    let mut x: Vec<f32> = (0..3000).map(|_| (-40.0 * random.unit()).exp2()).collect();
+    x.extend([0.0, 1.0, 0.5, 0.25, f32::MIN_POSITIVE]);
+    for (bits, shift) in [(4, 0), (4, 3), (3, 1), (2, 0), (6, 7)] {
+        let given = applied(&Activation::LogSqrt2 { bits, shift }, &x);
+        let answer = ask("log_sqrt2", &json!({"x": x, "bits": bits, "shift": shift}));
+        let (expected, ties) = (numbers(&answer["values"]), numbers(&answer["ties"]));
+        let mut compared = 0;
+        for i in (0..x.len()).filter(|&i| ties[i] > 1e-4) {
+            let difference = (f64::from(given[i]) - expected[i]).abs();
+            assert!(
+                difference <= 1e-6 * expected[i],
+                "{bits} bits, shift {shift}: {} gives {}, not {}",
+                x[i],
+                given[i],
+                expected[i]
+            );
+            compared += 1;
+        }
+        assert!(compared > 2900, "{compared}");
+    }
+}
+
+#[test]
+fn a_codebook_gives_the_level_of_the_fine_code() {
+    let points = Points::equal(Random(8).tailed(4000));
+    for bits in [2, 3, 4] {
+        let quantiser = codebook(&points, bits);
+        let Activation::Codebook {
+            scale,
+            zero_point,
+            ref table,
+            level_scale,
+            level_zero,
+        } = quantiser
+        else {
+            panic!("{quantiser:?}")
+        };
+        let mut levels = table.clone();
+        levels.dedup();
+        assert!(
+            levels.is_sorted() && levels.len() <= 1 << bits,
+            "{levels:?}"
+        );
+        for (code, &level) in table.iter().enumerate() {
+            let nearest = levels.iter().map(|&l| usize::from(l).abs_diff(code)).min();
+            assert_eq!(
+                Some(usize::from(level).abs_diff(code)),
+                nearest,
+                "code {code}"
+            );
+        }
+        let fine = ask(
+            "quantised",
+            &json!({"x": points.values, "bits": 8, "scale": scale, "zero_point": zero_point}),
+        );
+        let given = applied(&quantiser, &points.values);
+        for (given, fine) in given.iter().zip(numbers(&fine)) {
+            let code = (fine / f64::from(scale)).round() as i64 + i64::from(zero_point);
+            let level = table[usize::try_from(code).expect("a code")];
+            let expected = (f32::from(level) - f32::from(level_zero)) * level_scale;
+            assert_eq!(*given, expected);
+        }
+    }
+}
+
+#[test]
+fn a_uniform_quantiser_beats_min_max_and_every_percentile() {
+    for (seed, tailed) in [(1, false), (2, true), (3, true)] {
+        let mut random = Random(seed);
+        let mut values = if tailed {
+            random.tailed(20_000)
+        } else {
+            random.normals(20_000)
+        };
+        values.push(40.0);
+        let points = Points::equal(values);
+        let (sorted, last) = (&points.values, points.values.len() - 1);
+        for bits in [2, 4, 6, 8] {
+            let chosen = error(&uniform(&points, bits), &points);
+            for tail in [0.0, 1e-5, 1e-4, 1e-3, 1e-2] {
+                let cut = (tail * sorted.len() as f64) as usize;
+                let candidate = from_range(sorted[cut], sorted[last - cut], bits);
+                let other = error(&candidate, &points);
+                assert!(
+                    chosen <= other * (1.0 + 1e-5),
+                    "{bits} bits: {chosen}, but {other} beyond {tail}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn few_levels_placed_freely_beat_evenly_spaced_ones() {
+    let points = Points::equal(Random(4).tailed(20_000));
+    for bits in [2, 3, 4] {
+        let (free, even) = (
+            error(&codebook(&points, bits), &points),
+            error(&uniform(&points, bits), &points),
+        );
+        assert!(free < even, "{bits} bits: {free}, {even}");
+    }
+}
+
+#[test]
+fn the_shift_of_log_codes_is_the_best_one() {
+    let points = Points::equal((1..4000).map(|i| 0.2 * i as f32 / 4000.0).collect());
+    let chosen = error(&log_sqrt2(&points, 3), &points);
+    for shift in 0..8 {
+        let other = error(&Activation::LogSqrt2 { bits: 3, shift }, &points);
+        assert!(chosen <= other * (1.0 + 1e-5), "shift {shift}");
+    }
+}
+
+#[test]
+fn the_error_of_points_is_their_weighted_squared_error() {
+    let mut random = Random(9);
+    let mut points = Points::equal(random.normals(5000));
+    points.weights = (0..5000).map(|_| random.unit()).collect();
+    for bits in [2, 8] {
+        let quantiser = from_range(-2.0, 3.0, bits);
+        let (given, expected) = (points.error(&quantiser), error(&quantiser, &points));
+        assert!(
+            (given - expected).abs() <= 1e-5 * expected,
+            "{given}, {expected}"
+        );
+    }
+}
+
+#[test]
+fn ranges_hold_zero_exactly() {
+    for (lo, hi) in [
+        (-1.0, 3.0),
+        (0.5, 2.0),
+        (-3.0, -1.0),
+        (0.0, 0.0),
+        (-1e-38, 1e-38),
+        (-1e30, 1e-3),
+    ] {
+        for bits in [2, 4, 8] {
+            let quantiser = from_range(lo, hi, bits);
+            let Activation::Uniform { scale, .. } = quantiser else {
+                panic!("{quantiser:?}")
+            };
+            assert!(scale.is_normal() && scale > 0.0, "{scale}");
+            assert_eq!(applied(&quantiser, &[0.0]), [0.0]);
+        }
+    }
+}
+
+/// Nothing to choose on, a constant, values that are no numbers: an answer, and no search without end.
+#[test]
+fn degenerate_values_have_a_quantiser() {
+    for values in [vec![], vec![0.0; 9], vec![3.0; 9], vec![f32::NAN; 9]] {
+        let points = Points::equal(values);
+        for bits in [2, 8] {
+            for quantiser in [
+                uniform(&points, bits),
+                codebook(&points, bits),
+                log_sqrt2(&points, bits.min(7)),
+            ] {
+                assert!(applied(&quantiser, &[0.0])[0].is_finite(), "{quantiser:?}");
+            }
+        }
+    }
+}

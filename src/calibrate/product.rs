@@ -1,5 +1,7 @@
 //! Attention products: Q·Kᵀ and attention·V.
 
+use std::borrow::Cow;
+
 use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
@@ -163,10 +165,10 @@ fn multiply(
     quantisers: Option<(&Activation, &Activation)>,
 ) -> Result<(Vec<usize>, Vec<f32>), CalibrateError> {
     let floats = |t| crate::walk::floats(t).map_err(|e| failed(&format!("{e:#}")));
-    let (mut a, mut b) = (floats(left)?.to_vec(), floats(right)?.to_vec());
+    let (mut a, mut b) = (Cow::Borrowed(floats(left)?), Cow::Borrowed(floats(right)?));
     if let Some((l, r)) = quantisers {
-        quant::apply(l, &mut a);
-        quant::apply(r, &mut b);
+        quant::apply(l, a.to_mut());
+        quant::apply(r, b.to_mut());
     }
     let rank = left.rank();
     if rank < 2 || right.rank() != rank || left.shape()[..rank - 2] != right.shape()[..rank - 2] {

@@ -68,6 +68,11 @@ fn patches(op: &Op, dims: &[usize]) -> Result<(), String> {
     let strides = op
         .ints("strides")
         .map_or_else(|| vec![1; kernel.len()], <[i64]>::to_vec);
+    if kernel.len() != 2 || kernel[0] != kernel[1] {
+        return Err(format!(
+            "its patches {kernel:?} are not square, which is all that vitq quantises here"
+        ));
+    }
     if strides != kernel {
         return Err(format!(
             "kernel {kernel:?} and stride {strides:?} differ, so it is no patch embedding"

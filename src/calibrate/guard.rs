@@ -3,13 +3,18 @@
 //! Each site is quantised alone on a few inputs while the rest of the network stays float, and the error at the model's
 //! outputs is measured. Mends are tried from the cheapest on: a scale per channel before the quantiser (one `Mul`), float.
 
+use std::ops::Range;
+
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::walk::{Walk, World};
 
-/// Inputs that the guard looks at.
+/// Inputs that the guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
 const INPUTS: usize = 2;
+
+/// dB above the threshold from which one input is enough: how much worse another could be.
+const CLEAR_DB: f64 = 6.0;
 
 /// dB at the model's outputs that a site quantised alone must reach at 8 bits; 5 dB less for each bit less.
 const THRESHOLD_DB: f64 = 34.0;
@@ -22,11 +27,24 @@ pub struct Guard {
 impl Guard {
     /// Runs the float network on the first inputs of the walk.
     pub fn new(state: &Calibration<'_>, walk: &Walk<'_>) -> Result<Guard, CalibrateError> {
-        let mut branch = walk.branch(INPUTS);
+        let mut branch = walk.branch(0..INPUTS);
         finish(state, &mut branch)?;
         Ok(Guard {
             outputs: branch.outputs(World::Float)?,
         })
+    }
+
+    /// dB at the model's outputs on one input, if that is enough to keep the solution.
+    pub fn glance(
+        &self,
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        index: usize,
+        solved: &Solved,
+    ) -> Result<Option<f64>, CalibrateError> {
+        let lane = index % self.outputs.len().max(1);
+        let db = self.network_sqnr(state, walk, index, solved, lane..lane + 1)?;
+        Ok(Some(db).filter(|db| *db >= threshold(state, index) + CLEAR_DB))
     }
 
     /// Keeps the solution, or the first mend that reaches the threshold, or the site float.
@@ -41,9 +59,8 @@ impl Guard {
         folded: bool,
         report: &mut SiteReport,
     ) -> Result<Choice, CalibrateError> {
-        let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
-        let threshold = THRESHOLD_DB - 5.0 * f64::from(8 - weight_bits.min(activation_bits));
-        let alone = self.network_sqnr(state, walk, index, &solved)?;
+        let threshold = threshold(state, index);
+        let alone = self.network_sqnr(state, walk, index, &solved, 0..INPUTS)?;
         report.network_sqnr_db = Some(alone);
         if alone >= threshold {
             return Ok(Choice::Keep(solved));
@@ -53,7 +70,7 @@ impl Guard {
             for strength in [0.5, 0.75, 1.0] {
                 let fold = Fold::outliers(channels, strength);
                 let mended = state.solve(walk, index, &fold, channels)?;
-                let db = self.network_sqnr(state, walk, index, &mended)?;
+                let db = self.network_sqnr(state, walk, index, &mended, 0..INPUTS)?;
                 if db > best.0 {
                     best = (db, mended);
                 }
@@ -87,13 +104,21 @@ impl Guard {
         walk: &Walk<'_>,
         index: usize,
         solved: &Solved,
+        lanes: Range<usize>,
     ) -> Result<f64, CalibrateError> {
-        let mut branch = walk.branch(INPUTS);
+        let lanes = lanes.start..lanes.end.min(self.outputs.len());
+        let float = self.outputs[lanes.clone()].concat();
+        let mut branch = walk.branch(lanes);
         branch.complete(|walk, lane| state.alone(walk, index, lane, solved))?;
         finish(state, &mut branch)?;
         let outputs = branch.outputs(World::Float)?;
-        Ok(sqnr(&self.outputs.concat(), &outputs.concat()))
+        Ok(sqnr(&float, &outputs.concat()))
     }
+}
+
+fn threshold(state: &Calibration<'_>, index: usize) -> f64 {
+    let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
+    THRESHOLD_DB - 5.0 * f64::from(8 - weight_bits.min(activation_bits))
 }
 
 /// How far below the threshold a mended site may end before it is left float.

@@ -1,7 +1,7 @@
 //! A Linear or patch embedding: fold, activation quantiser, weight codes, bias.
 
 use rayon::prelude::*;
-use tract_onnx::prelude::Tensor;
+use tract_onnx::prelude::{Tensor, TractError};
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
 use vitq_passes::structure::{Site, SiteKind};
@@ -10,7 +10,7 @@ use super::fold::{Channels, Fold};
 use super::moments::{Moments, Source, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::{CalibrateError, Calibration, Codes, SiteReport};
-use crate::linalg::{gemm_nt, square_sum};
+use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
 use crate::solve::{Grid, gptq, refit, round_to_nearest};
@@ -77,7 +77,13 @@ impl Parameters {
 
     /// `x·Wᵀ + b`, `[rows, out]`.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        forward(x, &self.weight, &self.bias, self.k)
+        let mut y = vec![0.0; x.len() / self.k * self.out()];
+        self.forward_into(x, &mut y);
+        y
+    }
+
+    fn forward_into(&self, x: &[f32], y: &mut [f32]) {
+        forward_into(x, &self.weight, &self.bias, y);
     }
 
     /// `Σ_o w_oj²`: what an error in input channel `j` costs at the output.
@@ -94,18 +100,26 @@ impl Parameters {
 
 /// `[rows, cols]` → `[cols, rows]`
 fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    /// Side of the squares that are turned one after the other, so that both sides stay in the cache.
+    const TILE: usize = 16;
     let mut out = vec![0.0; values.len()];
-    for (r, line) in values.chunks_exact(cols.max(1)).enumerate() {
-        for (c, &v) in line.iter().enumerate() {
-            out[c * rows + r] = v;
+    for (r0, c0) in (0..rows)
+        .step_by(TILE)
+        .flat_map(|r| (0..cols).step_by(TILE).map(move |c| (r, c)))
+    {
+        for c in c0..cols.min(c0 + TILE) {
+            for r in r0..rows.min(r0 + TILE) {
+                out[c * rows + r] = values[r * cols + c];
+            }
         }
     }
     out
 }
 
-fn forward(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<f32> {
+fn forward_into(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let out = bias.len();
-    let mut y = gemm_nt(x, weight, x.len() / k, k, out);
+    let k = weight.len() / out;
+    gemm_nt_into(y, x, weight, x.len() / k, k, out);
     vectorised(|| {
         for row in y.chunks_exact_mut(out) {
             for (y, b) in row.iter_mut().zip(bias) {
@@ -113,7 +127,6 @@ fn forward(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<f32> {
             }
         }
     });
-    y
 }
 
 /// A solved site: what the plan holds, and the arrays to run it.
@@ -133,11 +146,17 @@ pub struct Solved {
 
 impl Solved {
     /// The quantised site on rows of its (unfolded) input.
-    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+    fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len() / self.fold.r.len() * self.bias.len()];
+        self.forward_into(x, &mut y);
+        y
+    }
+
+    fn forward_into(&self, x: &[f32], y: &mut [f32]) {
         let mut x = x.to_vec();
         self.fold.apply(&mut x);
         quant::apply(&self.activation, &mut x);
-        forward(&x, &self.dequantised, &self.bias, self.fold.r.len())
+        forward_into(&x, &self.dequantised, &self.bias, y);
     }
 
     /// For the plan; `pre_scale` where the fold is not carried by a LayerNormalization.
@@ -171,29 +190,52 @@ impl Calibration<'_> {
         let fold = upstream.clone().unwrap_or_else(|| Fold::identity(k));
         let solved = self.solve(walk, index, &fold, &channels)?;
         report.output_sqnr_db = Some(self.local_sqnr(index, &solved, &float));
-        let choice = match self.guard.take() {
-            None => Choice::Keep(solved),
-            Some(guard) => {
-                let choice = guard.judge(
-                    self,
-                    walk,
-                    index,
-                    solved,
-                    &channels,
-                    upstream.is_some(),
-                    report,
-                );
-                self.guard = Some(guard);
-                choice?
-            }
+        let Some(guard) = self.guard.take() else {
+            return self.keep(walk, index, &solved, upstream.is_some());
         };
-        match choice {
-            Choice::Float(reason) => self.keep_float(walk, index, reason),
-            Choice::Keep(solved) => {
-                walk.complete(|walk, lane| self.output(walk, index, lane, Some(&solved)))?;
-                Ok(Decision::Linear(solved.plan(upstream.is_some())))
-            }
+        // While one core looks whether the site is harmless, the others go on as if it were.
+        let mut ahead = walk.clone();
+        let (glance, decision) = rayon::join(
+            || guard.glance(self, walk, index, &solved),
+            || {
+                let decision = self.keep(&mut ahead, index, &solved, upstream.is_some())?;
+                ahead.advance()?;
+                Ok::<_, CalibrateError>(decision)
+            },
+        );
+        if let Some(db) = glance? {
+            report.network_sqnr_db = Some(db);
+            self.guard = Some(guard);
+            *walk = ahead;
+            return decision;
         }
+        drop(ahead);
+        let choice = guard.judge(
+            self,
+            walk,
+            index,
+            solved,
+            &channels,
+            upstream.is_some(),
+            report,
+        );
+        self.guard = Some(guard);
+        match choice? {
+            Choice::Float(reason) => self.keep_float(walk, index, reason),
+            Choice::Keep(solved) => self.keep(walk, index, &solved, upstream.is_some()),
+        }
+    }
+
+    /// Goes on with the site quantised like this.
+    fn keep(
+        &self,
+        walk: &mut Walk<'_>,
+        index: usize,
+        solved: &Solved,
+        folded_upstream: bool,
+    ) -> Result<Decision, CalibrateError> {
+        walk.complete(|walk, lane| self.output(walk, index, lane, Some(solved)))?;
+        Ok(Decision::Linear(solved.plan(folded_upstream)))
     }
 
     /// The world that quantisers are chosen in.
@@ -378,8 +420,10 @@ impl Calibration<'_> {
         let input = tensor(walk, site, lane, 0, World::Float)?;
         let at = |world, solved: Option<&Solved>| {
             let x = rows(walk, site, parameters.k, lane, world)?;
-            let y = solved.map_or_else(|| parameters.forward(&x), |s| s.forward(&x));
-            shaped(site, input.shape(), parameters, y)
+            shaped(site, input.shape(), parameters, |y| match solved {
+                Some(solved) => solved.forward_into(&x, y),
+                None => parameters.forward_into(&x, y),
+            })
         };
         let rounds = solved.is_some() && self.recipe.sequential;
         let quantised = (rounds || walk.differs(lane))
@@ -406,7 +450,9 @@ impl Calibration<'_> {
         let x = rows(walk, site, parameters.k, lane, World::Float)?;
         let input = tensor(walk, site, lane, 0, World::Float)?;
         Ok(SiteOutput {
-            float: shaped(site, input.shape(), parameters, solved.forward(&x))?,
+            float: shaped(site, input.shape(), parameters, |y| {
+                solved.forward_into(&x, y);
+            })?,
             quantised: None,
         })
     }
@@ -593,29 +639,44 @@ pub fn sqnr(signal: &[f32], other: &[f32]) -> f64 {
     .log10()
 }
 
-/// The result in the shape that the network goes on with.
+/// What `fill` writes as `[tokens, out]`, in the shape that the network goes on with.
 fn shaped(
     site: &Site,
     input: &[usize],
     parameters: &Parameters,
-    y: Vec<f32>,
+    fill: impl FnOnce(&mut [f32]),
 ) -> Result<Tensor, CalibrateError> {
     let out = parameters.out();
-    let mut shape = input.to_vec();
-    let y = if let (SiteKind::PatchEmbed, &[n, c, h, w]) = (site.kind, input) {
-        let p = ((parameters.k / c.max(1)) as f64).sqrt().round() as usize;
-        let tokens = (h / p) * (w / p);
-        shape = vec![n, out, h / p, w / p];
-        y.chunks_exact(tokens * out)
-            .flat_map(|image| transpose(image, tokens, out))
-            .collect()
-    } else {
-        if let Some(last) = shape.last_mut() {
-            *last = out;
+    let shape = match (site.kind, input) {
+        (SiteKind::PatchEmbed, &[n, c, h, w]) => {
+            let p = ((parameters.k / c.max(1)) as f64).sqrt().round() as usize;
+            vec![n, out, h / p, w / p]
         }
-        y
+        _ => {
+            let leading = &input[..input.len().saturating_sub(1)];
+            [leading, &[out]].concat()
+        }
     };
-    Tensor::from_shape(&shape, &y).map_err(|e| {
+    let write = || {
+        let mut result = Tensor::zero::<f32>(&shape)?;
+        let mut view = result.try_as_plain_ram_mut()?;
+        let y = view.as_slice_mut::<f32>()?;
+        if site.kind == SiteKind::PatchEmbed {
+            let tokens = y.len() / out / shape[0].max(1);
+            let mut rows = vec![0.0; y.len()];
+            fill(&mut rows);
+            for (y, rows) in y
+                .chunks_exact_mut(tokens * out)
+                .zip(rows.chunks_exact(tokens * out))
+            {
+                y.copy_from_slice(&transpose(rows, tokens, out));
+            }
+        } else {
+            fill(y);
+        }
+        Ok(result)
+    };
+    write().map_err(|e: TractError| {
         crate::walk::WalkError::Run {
             node: site.name.clone(),
             message: format!("{e:#}"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
 use vitq_onnx::Tensor;
 use vitq_passes::ir::{Graph, NodeId, Op, Outlet};
 
@@ -30,30 +31,26 @@ impl NotFinite {
 ///
 /// Minus infinity is let through where it masks: in a constant of two or more axes that only `Add` and `Where` read.
 pub fn check(graph: &Graph) -> Result<(), NotFinite> {
-    for node in graph.nodes() {
-        let value = Outlet { node, slot: 0 };
-        let Some(tensor) = constant(graph, value) else {
-            continue;
-        };
-        if !tensor.dtype.is_float() {
-            continue;
-        }
-        let Ok(elements) = tensor.to_f32() else {
-            continue;
-        };
-        let mask = tensor.dims.len() >= 2 && is_mask(graph, value);
-        let masks = |v: f32| mask && v == f32::NEG_INFINITY;
-        let wrong = |v: &f32| !(v.is_finite() || masks(*v));
-        if let Some(index) = elements.iter().position(wrong) {
-            let constant = graph.name(value).to_owned();
-            return Err(NotFinite {
-                constant,
-                index,
-                value: elements[index],
-            });
-        }
-    }
-    Ok(())
+    let nodes: Vec<NodeId> = graph.nodes().collect();
+    nodes
+        .into_par_iter()
+        .find_map_first(|node| not_finite(graph, Outlet { node, slot: 0 }))
+        .map_or(Ok(()), Err)
+}
+
+fn not_finite(graph: &Graph, value: Outlet) -> Option<NotFinite> {
+    let tensor = constant(graph, value).filter(|t| t.dtype.is_float())?;
+    let elements = tensor.to_f32().ok()?;
+    let mask = tensor.dims.len() >= 2 && is_mask(graph, value);
+    let masks = |v: f32| mask && v == f32::NEG_INFINITY;
+    let index = elements
+        .iter()
+        .position(|&v| !(v.is_finite() || masks(v)))?;
+    Some(NotFinite {
+        constant: graph.name(value).to_owned(),
+        index,
+        value: elements[index],
+    })
 }
 
 /// An initialiser, or the tensor of a `Constant` node.

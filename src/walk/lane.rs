@@ -98,6 +98,13 @@ impl Lane {
         }
     }
 
+    pub(super) fn values(&mut self, world: World) -> &mut HashMap<OutletId, Held> {
+        match world {
+            World::Float => &mut self.float,
+            World::Quantised => &mut self.quantised,
+        }
+    }
+
     pub(super) fn value(
         &self,
         outlet: OutletId,

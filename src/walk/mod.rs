@@ -9,6 +9,7 @@ mod lane;
 mod program;
 mod site_op;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ pub enum WalkError {
 /// does not grow with the number of inputs.
 const IN_MEMORY: usize = 64;
 
-/// All lanes, stopped before a site.
+/// All lanes, stopped before a site. A clone shares their values.
+#[derive(Clone)]
 pub struct Walk<'p> {
     program: &'p Program,
     /// One a calibration input, in order.
@@ -92,11 +94,12 @@ impl<'p> Walk<'p> {
     }
 
     /// A second walk over some of the lanes, float world only, from where this one stands.
-    pub fn branch(&self, lanes: usize) -> Walk<'p> {
+    pub fn branch(&self, lanes: Range<usize>) -> Walk<'p> {
         let lanes = self
             .lanes
             .iter()
-            .take(lanes)
+            .take(lanes.end)
+            .skip(lanes.start)
             .map(Lane::float_only)
             .collect();
         Walk {

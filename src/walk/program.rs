@@ -93,10 +93,11 @@ impl Program {
         for step in steps {
             let node = self.model.node(self.order[step]);
             if !self.model.inputs.iter().any(|i| i.node == node.id) {
-                self.eval(lane, node, World::Float)?;
+                // The quantised world first: it may read a float value that the float world then consumes.
                 if node.inputs.iter().any(|i| lane.quantised.contains_key(i)) {
-                    self.eval(lane, node, World::Quantised)?;
+                    self.eval(lane, step, World::Quantised)?;
                 }
+                self.eval(lane, step, World::Float)?;
             }
             self.forget(lane, step);
         }
@@ -105,7 +106,8 @@ impl Program {
         Ok(())
     }
 
-    fn eval(&self, lane: &mut Lane, node: &TypedNode, world: World) -> Result<(), WalkError> {
+    fn eval(&self, lane: &mut Lane, step: usize, world: World) -> Result<(), WalkError> {
+        let node = self.model.node(self.order[step]);
         let failed = |message: String| WalkError::Run {
             node: node.name.clone(),
             message,
@@ -115,6 +117,10 @@ impl Program {
             .iter()
             .map(|&i| {
                 let value = self.value(lane, i, world)?;
+                if self.consumes(step, i) {
+                    // The operator may then work in place.
+                    lane.values(world).remove(&i);
+                }
                 value
                     .map(|v| v.into_tvalue())
                     .ok_or_else(|| failed(format!("{i:?} has no value")))
@@ -128,17 +134,20 @@ impl Program {
         let outputs = caught(|| op.eval(&context, inputs))
             .map_err(failed)?
             .map_err(|e| failed(format!("{e:#}")))?;
-        let values = match world {
-            World::Float => &mut lane.float,
-            World::Quantised => &mut lane.quantised,
-        };
         for (slot, value) in outputs.into_iter().enumerate() {
-            values.insert(
+            lane.values(world).insert(
                 OutletId::new(node.id, slot),
                 Held::Memory(value.into_arc_tensor()),
             );
         }
         Ok(())
+    }
+
+    /// Whether a step is the last to read a value, and reads it once.
+    fn consumes(&self, step: usize, value: OutletId) -> bool {
+        let inputs = &self.model.node(self.order[step]).inputs;
+        self.dead_after[step].contains(&value)
+            && inputs.iter().filter(|&&i| i == value).count() == 1
     }
 
     fn forget(&self, lane: &mut Lane, step: usize) {

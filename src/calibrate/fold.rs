@@ -9,13 +9,18 @@ use vitq_passes::structure::Norm;
 
 use crate::run::vector::vectorised;
 
-/// Range of each channel over all tokens of all inputs, zero included.
+/// Range of each channel over all tokens of all inputs, and in an input on average; zero included.
 #[derive(Clone, Debug)]
 pub struct Channels {
     /// `[channels]`, ≤ 0
     pub lo: Vec<f32>,
     /// `[channels]`, ≥ 0
     pub hi: Vec<f32>,
+    /// Sum of each input's `lo`.
+    lo_sum: Vec<f32>,
+    /// Sum of each input's `hi`.
+    hi_sum: Vec<f32>,
+    inputs: usize,
 }
 
 impl Channels {
@@ -24,20 +29,38 @@ impl Channels {
         Channels {
             lo: vec![0.0; channels],
             hi: vec![0.0; channels],
+            lo_sum: vec![0.0; channels],
+            hi_sum: vec![0.0; channels],
+            inputs: 0,
         }
     }
 
-    /// Widens the ranges by rows of the activation.
+    /// Widens the ranges by the rows of one input.
     pub fn add(&mut self, rows: &[f32]) {
-        let channels = self.lo.len().max(1);
+        let channels = self.lo.len();
+        let (mut lo, mut hi) = (vec![0.0f32; channels], vec![0.0f32; channels]);
         vectorised(|| {
-            for row in rows.chunks_exact(channels) {
-                for ((x, lo), hi) in row.iter().zip(&mut self.lo).zip(&mut self.hi) {
+            for row in rows.chunks_exact(channels.max(1)) {
+                for ((x, lo), hi) in row.iter().zip(&mut lo).zip(&mut hi) {
                     *lo = lo.min(*x);
                     *hi = hi.max(*x);
                 }
             }
         });
+        self.merge(&Channels {
+            lo_sum: lo.clone(),
+            hi_sum: hi.clone(),
+            lo,
+            hi,
+            inputs: 1,
+        });
+    }
+
+    /// Lower and upper end of each channel in an input on average: what one odd input cannot stretch.
+    fn typical(&self) -> (Vec<f32>, Vec<f32>) {
+        let inputs = self.inputs.max(1) as f32;
+        let mean = |sums: &[f32]| sums.iter().map(|s| s / inputs).collect();
+        (mean(&self.lo_sum), mean(&self.hi_sum))
     }
 
     /// Widens the ranges by others.
@@ -50,6 +73,10 @@ impl Channels {
             .iter_mut()
             .zip(&other.hi)
             .for_each(|(a, b)| *a = a.max(*b));
+        let add = |a: &mut [f32], b: &[f32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add(&mut self.lo_sum, &other.lo_sum);
+        add(&mut self.hi_sum, &other.hi_sum);
+        self.inputs += other.inputs;
     }
 
     /// Range of the whole activation behind a fold.
@@ -90,13 +117,14 @@ impl Fold {
     }
 
     /// RepQ-ViT's fold for `bits` from the range of each channel, its `r` to the power `strength` (1: the paper).
+    /// The paper takes percentiles over all inputs; the mean of the inputs' ranges needs no sorting and is as robust.
     pub fn repq(channels: &Channels, bits: u32, strength: f32) -> Fold {
         let codes = ((1u32 << bits) - 1) as f32;
-        let Channels { lo, hi } = channels;
+        let (lo, hi) = channels.typical();
         let channels = lo.len();
         let scale: Vec<f32> = lo
             .iter()
-            .zip(hi)
+            .zip(&hi)
             .map(|(lo, hi)| (hi - lo) / codes)
             .collect();
         let mean = scale.iter().sum::<f32>() / channels as f32;

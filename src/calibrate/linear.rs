@@ -7,7 +7,7 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::fold::{Channels, Fold};
-use super::moments::{Moments, Source, over_lanes};
+use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::{CalibrateError, Calibration, Codes, SiteReport};
 use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
@@ -266,18 +266,18 @@ impl Calibration<'_> {
         )
     }
 
-    /// Histogram of the folded input over all tokens, an error in channel `j` weighted by what it costs at the output.
-    fn points(
+    /// Histograms of the folded input over all tokens of each group of lanes, an error in channel `j` weighted by what it costs at the output.
+    fn histograms(
         &self,
         walk: &Walk<'_>,
         site: &Site,
         fold: &Fold,
         channels: &Channels,
         parameters: &Parameters,
-    ) -> Result<Points, CalibrateError> {
+    ) -> Result<Vec<Histogram>, CalibrateError> {
         let cost = parameters.column_energy();
         let (lo, hi) = channels.folded(fold);
-        let histogram = over_lanes(
+        by_group(
             walk.len(),
             || Histogram::new(lo, hi),
             |histogram, lane| {
@@ -286,9 +286,7 @@ impl Calibration<'_> {
                 histogram.add(&x, &cost);
                 Ok(())
             },
-            Histogram::merge,
-        )?;
-        Ok(histogram.points())
+        )
     }
 
     /// Solves the site behind a given fold.
@@ -306,8 +304,8 @@ impl Calibration<'_> {
         };
         let parameters = parameters.folded(fold);
         let tokens = self.tokens(walk, site, parameters.k)?;
-        let points = self.points(walk, site, fold, channels, &parameters)?;
-        let activation = quant::widened(self.activation(&points, activation_bits), margin(tokens));
+        let groups = self.histograms(walk, site, fold, channels, &parameters)?;
+        let activation = self.range(&groups, activation_bits, tokens);
         let source = Source {
             walk,
             site,
@@ -336,6 +334,24 @@ impl Calibration<'_> {
             dequantised,
             bias,
         })
+    }
+
+    /// The activation's quantiser, wide enough for inputs that were not seen.
+    fn range(&self, groups: &[Histogram], bits: u32, tokens: usize) -> Activation {
+        let Some((first, rest)) = groups.split_first() else {
+            return quant::from_range(0.0, 0.0, bits);
+        };
+        let mut all = first.clone();
+        for other in rest {
+            all.merge(other);
+        }
+        let chosen = self.activation(&all.points(), bits);
+        let factor = if self.codebook(bits) || groups.len() < 2 {
+            margin(tokens)
+        } else {
+            quant::held_out_factor(groups, |others| self.activation(&others.points(), bits))
+        };
+        quant::widened(chosen, factor)
     }
 
     /// Tokens that reach the site over all lanes.

@@ -34,7 +34,21 @@ pub fn over_lanes<S: Send>(
     add: impl Fn(&mut S, usize) -> Result<(), CalibrateError> + Sync,
     merge: impl Fn(&mut S, &S),
 ) -> Result<S, CalibrateError> {
-    let groups: Vec<S> = (0..GROUPS.min(lanes))
+    let groups = by_group(lanes, &start, add)?;
+    let mut total = start();
+    for group in &groups {
+        merge(&mut total, group);
+    }
+    Ok(total)
+}
+
+/// The sums of each group.
+pub fn by_group<S: Send>(
+    lanes: usize,
+    start: impl Fn() -> S + Sync,
+    add: impl Fn(&mut S, usize) -> Result<(), CalibrateError> + Sync,
+) -> Result<Vec<S>, CalibrateError> {
+    (0..GROUPS.min(lanes))
         .into_par_iter()
         .map(|g| {
             let mut sums = start();
@@ -43,12 +57,7 @@ pub fn over_lanes<S: Send>(
             }
             Ok(sums)
         })
-        .collect::<Result<_, CalibrateError>>()?;
-    let mut total = start();
-    for group in &groups {
-        merge(&mut total, group);
-    }
-    Ok(total)
+        .collect()
 }
 
 /// What the sums are taken of.

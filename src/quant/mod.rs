@@ -1,6 +1,7 @@
 //! Quantisers of activations: what they do to values, and how one is chosen.
 
 mod codebook;
+mod held_out;
 mod log_sqrt2;
 mod points;
 mod uniform;
@@ -10,6 +11,7 @@ use vitq_passes::plan::Activation;
 use crate::run::vector::vectorised;
 
 pub use codebook::{Bin, best_levels, codebook};
+pub use held_out::held_out_factor;
 pub use log_sqrt2::log_sqrt2;
 pub use points::{Histogram, Points};
 pub use uniform::{from_range, uniform};

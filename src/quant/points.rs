@@ -125,6 +125,15 @@ impl Histogram {
             .for_each(|(a, b)| *a += f64::from(b));
     }
 
+    /// An empty one over the same range.
+    pub fn emptied(&self) -> Histogram {
+        Histogram {
+            weight: vec![0.0; Self::BINS],
+            first: vec![0.0; Self::BINS],
+            ..*self
+        }
+    }
+
     /// Adds another histogram over the same range.
     pub fn merge(&mut self, other: &Histogram) {
         self.weight

@@ -364,7 +364,7 @@ fn visit_activation<E>(
 ) -> Result<(), E> {
     match activation {
         Activation::Codebook { table, .. } => see(format!("{key}.table"), ArrayMut::U8(table)),
-        Activation::Uniform { .. } | Activation::LogSqrt2 { .. } => Ok(()),
+        Activation::Uniform { .. } | Activation::Log { .. } => Ok(()),
     }
 }
 
@@ -435,7 +435,11 @@ mod tests {
                     "c",
                     Decision::Product {
                         left: uniform(),
-                        right: Activation::LogSqrt2 { bits: 4, shift: 1 },
+                        right: Activation::Log {
+                            bits: 4,
+                            step: 0.5,
+                            shift: 1,
+                        },
                     },
                 ),
                 site(

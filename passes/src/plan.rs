@@ -104,11 +104,13 @@ pub enum Activation {
         /// `0..2^bits`
         zero_point: u8,
     },
-    /// log√2 codes of a Softmax output (RepQ-ViT §3.4): `k = round(-2·log2 x)`, `x̂ = 2^(-k/2)`, and 0 for `k ≥ 2^bits + shift`;
-    /// codes below `shift` are raised to it (δ = 2^(-shift/2)).
-    LogSqrt2 {
-        /// 2..=7
+    /// Logarithmic codes of a Softmax output: `k = round(-log2(x)/step)`, `x̂ = 2^(-k·step)`, and 0 for
+    /// `k ≥ min(2^bits + shift, 255)`; codes below `shift` are raised to it (δ = 2^(-shift·step)). Step ½ is log√2 (RepQ-ViT §3.4), a free step is AdaLog's base.
+    Log {
+        /// 2..=8
         bits: u32,
+        /// Octaves a code, > 0.
+        step: f32,
         /// Codes by which δ lies below one.
         shift: u8,
     },

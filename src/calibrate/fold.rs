@@ -152,12 +152,8 @@ impl Fold {
     /// A scale per channel for an activation that no affine operator precedes (SmoothQuant's idea, channels above the median
     /// only): `r = (max|x_j| / median)^strength`, at least 1.
     pub fn outliers(channels: &Channels, strength: f32) -> Fold {
-        let peak: Vec<f32> = channels
-            .lo
-            .iter()
-            .zip(&channels.hi)
-            .map(|(lo, hi)| hi.max(-lo))
-            .collect();
+        let (lo, hi) = channels.typical();
+        let peak: Vec<f32> = lo.iter().zip(&hi).map(|(lo, hi)| hi.max(-lo)).collect();
         let channels = peak.len();
         let mut sorted = peak.clone();
         sorted.sort_unstable_by(f32::total_cmp);

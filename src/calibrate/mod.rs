@@ -56,7 +56,7 @@ pub enum Codes {
     Uniform,
     /// 2^bits levels placed freely on the 8-bit grid.
     Codebook,
-    /// Codebooks up to 4 bits, uniform above.
+    /// Codebooks up to 6 bits, uniform above.
     Auto,
 }
 
@@ -331,7 +331,7 @@ fn form(decision: &Decision) -> String {
     use vitq_passes::plan::Activation;
     let name = |a: &Activation| match a {
         Activation::Uniform { .. } => "uniform",
-        Activation::LogSqrt2 { .. } => "log√2",
+        Activation::Log { .. } => "logarithmic",
         Activation::Codebook { .. } => "codebook",
     };
     match decision {

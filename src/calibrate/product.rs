@@ -6,17 +6,19 @@ use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
 
+use super::moments::{by_group, over_lanes};
 use super::operand::{tensor, values};
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::linalg::{gemm_into, square_sum, squared_distance};
-use crate::quant::{self, Points};
+use crate::quant::{self, Histogram};
+use crate::run::vector::vectorised;
 use crate::walk::{SiteOutput, Walk, World};
 
 /// Lanes that the competing forms of codes are compared on.
 const JUDGES: usize = 4;
 
-/// Elements of an operand that its quantiser is chosen on.
-const ELEMENTS: usize = 1 << 17;
+/// Every element of an operand is seen: enough not to widen its range for fear of the few that were.
+const EACH: usize = usize::MAX;
 
 impl Calibration<'_> {
     /// Decides a product and gives all lanes its result.
@@ -28,11 +30,14 @@ impl Calibration<'_> {
     ) -> Result<Decision, CalibrateError> {
         let site = &self.structure.sites[index];
         let (_, bits) = self.settings.bits(site);
-        let right = self.operand_quantiser(walk, index, 1, bits)?;
-        let mut candidates = vec![self.operand_quantiser(walk, index, 0, bits)?];
-        if site.kind == SiteKind::AttentionValue && bits < 8 {
-            let values = self.operand_sample(walk, index, 0)?;
-            candidates.push(quant::log_sqrt2(&Points::equal(values), bits));
+        let (left, right) = (
+            self.operand_histograms(walk, index, 0)?,
+            self.operand_histograms(walk, index, 1)?,
+        );
+        let right = self.range(&right, bits, EACH);
+        let mut candidates = vec![self.range(&left, bits, EACH)];
+        if site.kind == SiteKind::AttentionValue {
+            candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
         }
         let mut best: Option<(f64, Activation)> = None;
         for left in candidates {
@@ -49,50 +54,41 @@ impl Calibration<'_> {
         Ok(Decision::Product { left, right })
     }
 
-    fn operand_quantiser(
+    /// Histograms of an operand over each group of lanes.
+    fn operand_histograms(
         &self,
         walk: &Walk<'_>,
         index: usize,
         i: usize,
-        bits: u32,
-    ) -> Result<Activation, CalibrateError> {
-        let values = self.operand_sample(walk, index, i)?;
-        let points = Points::equal(values);
-        Ok(if self.codebook(bits) {
-            quant::codebook(&points, bits)
-        } else {
-            quant::uniform(&points, bits)
-        })
-    }
-
-    /// Evenly spaced elements of an operand over all lanes.
-    fn operand_sample(
-        &self,
-        walk: &Walk<'_>,
-        index: usize,
-        i: usize,
-    ) -> Result<Vec<f32>, CalibrateError> {
+    ) -> Result<Vec<Histogram>, CalibrateError> {
         let site = &self.structure.sites[index];
-        let world = if self.recipe.sequential {
-            World::Quantised
-        } else {
-            World::Float
-        };
-        let each = ELEMENTS.div_ceil(walk.len());
-        let mut all = Vec::new();
-        for lane in 0..walk.len() {
-            let tensor = tensor(walk, site, lane, i, world)?;
-            let values = values(site, &tensor)?;
-            let step = values.len().div_ceil(each).max(1);
-            all.extend(values.iter().skip(lane % step).step_by(step));
-        }
-        if all.iter().all(|v: &f32| v.is_finite()) {
-            Ok(all)
-        } else {
-            Err(CalibrateError::NotFinite {
-                site: site.name.clone(),
-            })
-        }
+        let world = self.world();
+        let (lo, hi) = over_lanes(
+            walk.len(),
+            || (0.0f32, 0.0f32),
+            |range, lane| {
+                let tensor = tensor(walk, site, lane, i, world)?;
+                let (lo, hi) = range_of(values(site, &tensor)?);
+                // NaN, too, is found: it makes the sum one.
+                if !(lo + hi).is_finite() {
+                    return Err(CalibrateError::NotFinite {
+                        site: site.name.clone(),
+                    });
+                }
+                *range = (range.0.min(lo), range.1.max(hi));
+                Ok(())
+            },
+            |a, b| *a = (a.0.min(b.0), a.1.max(b.1)),
+        )?;
+        by_group(
+            walk.len(),
+            || Histogram::new(lo, hi),
+            |histogram, lane| {
+                let tensor = tensor(walk, site, lane, i, world)?;
+                histogram.add(values(site, &tensor)?, &[1.0]);
+                Ok(())
+            },
+        )
     }
 
     /// Error energy at the product relative to its signal.
@@ -104,11 +100,7 @@ impl Calibration<'_> {
         right: &Activation,
     ) -> Result<f64, CalibrateError> {
         let site = &self.structure.sites[index];
-        let world = if self.recipe.sequential {
-            World::Quantised
-        } else {
-            World::Float
-        };
+        let world = self.world();
         let (mut error, mut signal) = (0.0, 0.0);
         for lane in 0..walk.len().min(JUDGES) {
             let operands = (
@@ -149,6 +141,20 @@ impl Calibration<'_> {
             quantised,
         })
     }
+}
+
+/// Least and largest value; NaN where one is.
+fn range_of(values: &[f32]) -> (f32, f32) {
+    let mut sum = 0.0f32;
+    let (mut lo, mut hi) = (0.0f32, 0.0f32);
+    vectorised(|| {
+        for &v in values {
+            lo = lo.min(v);
+            hi = hi.max(v);
+            sum += v * 0.0;
+        }
+    });
+    (lo + sum, hi)
 }
 
 fn failed(message: &str) -> CalibrateError {

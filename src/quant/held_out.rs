@@ -18,11 +18,8 @@ pub fn held_out_factor(groups: &[Histogram], choose: impl Fn(&Histogram) -> Acti
         return FACTORS[0];
     }
     for (held_out, group) in groups.iter().enumerate() {
-        let mut others = group.emptied();
-        for (_, other) in groups.iter().enumerate().filter(|(i, _)| *i != held_out) {
-            others.merge(other);
-        }
-        let chosen = choose(&others);
+        let others = [&groups[..held_out], &groups[held_out + 1..]].concat();
+        let chosen = choose(&Histogram::merged(&others));
         let unseen = group.points();
         for (error, factor) in errors.iter_mut().zip(FACTORS) {
             *error += unseen.error(&widened(chosen.clone(), factor));

@@ -2,7 +2,7 @@
 
 mod codebook;
 mod held_out;
-mod log_sqrt2;
+mod log;
 mod points;
 mod uniform;
 
@@ -12,7 +12,7 @@ use crate::run::vector::vectorised;
 
 pub use codebook::{Bin, best_levels, codebook};
 pub use held_out::held_out_factor;
-pub use log_sqrt2::log_sqrt2;
+pub use log::log;
 pub use points::{Histogram, Points};
 pub use uniform::{from_range, uniform};
 
@@ -39,12 +39,11 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
                 }
             });
         }
-        Activation::LogSqrt2 { bits, shift } => {
-            let table: Vec<f32> = (0..=(1u32 << bits) + u32::from(*shift))
-                .map(|k| log_sqrt2::level(k, *bits, *shift))
-                .collect();
+        Activation::Log { bits, step, shift } => {
+            let zero = log::zero_code(*bits, *shift);
+            let table: Vec<f32> = (0..=zero).map(|k| log::level(k, zero, *step)).collect();
             for v in values {
-                *v = table[log_sqrt2::code(*v, *bits, *shift) as usize];
+                *v = table[log::code(*v, *step, *shift, zero) as usize];
             }
         }
         Activation::Codebook {
@@ -108,7 +107,7 @@ fn code_range(bits: u32, zero_point: u8) -> (f32, f32) {
 /// Bits that an activation carries.
 pub fn bits(quantiser: &Activation) -> u32 {
     match quantiser {
-        Activation::Uniform { bits, .. } | Activation::LogSqrt2 { bits, .. } => *bits,
+        Activation::Uniform { bits, .. } | Activation::Log { bits, .. } => *bits,
         Activation::Codebook { table, .. } => {
             let mut levels = table.clone();
             levels.sort_unstable();

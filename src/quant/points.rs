@@ -134,6 +134,17 @@ impl Histogram {
         }
     }
 
+    /// All of them, which have one range, together.
+    pub fn merged(groups: &[Histogram]) -> Histogram {
+        let mut all = groups
+            .first()
+            .map_or_else(|| Histogram::new(0.0, 0.0), Histogram::emptied);
+        for group in groups {
+            all.merge(group);
+        }
+        all
+    }
+
     /// Adds another histogram over the same range.
     pub fn merge(&mut self, other: &Histogram) {
         self.weight

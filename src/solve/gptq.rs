@@ -1,6 +1,6 @@
 //! GPTQ (arXiv 2210.17323): rounds the input channels one after the other and lets the rest absorb each error.
 //!
-//! `e = (w_i - Q(w_i)) / U_ii`, `w_j -= e·U_ij` for `j > i`, with `H⁻¹ = UᵀU`, `H = XᵀX + λI`.
+//! `e = (w_i - Q(w_i)) / U_ii`, `w_j -= e·U_ij` for `j > i`, with `H⁻¹ = UᵀU`, `H = XᵀX`, damped by the caller.
 
 use rayon::prelude::*;
 use vitq_passes::plan::Weight;
@@ -12,10 +12,10 @@ use crate::linalg::inverse_factor;
 const LANES: usize = 16;
 
 /// Rounds `w [out, k]` onto `grid` for the least `‖(Ŵ - W)X‖` under `h [k, k]`, channels of large energy first.
-/// `None` if `h` stays singular even when damped.
-pub fn gptq(w: &[f32], k: usize, h: &[f32], damping: f32, grid: &Grid) -> Option<Weight> {
+/// `None` if `h` is singular.
+pub fn gptq(w: &[f32], k: usize, h: &[f32], grid: &Grid) -> Option<Weight> {
     let order = activation_order(h, k);
-    let u = inverse_factor(&permuted(h, k, &order, damping), k)?;
+    let u = inverse_factor(&permuted(h, k, &order), k)?;
     let out = w.len() / k;
     let mut codes = vec![0i8; w.len()];
     codes
@@ -57,16 +57,13 @@ fn activation_order(h: &[f32], k: usize) -> Vec<usize> {
     order
 }
 
-/// `H` in that order, with `damping` times its mean diagonal added; a dead channel gets one.
-fn permuted(h: &[f32], k: usize, order: &[usize], damping: f32) -> Vec<f32> {
-    let mean = (0..k).map(|i| h[i * k + i]).sum::<f32>() / k as f32;
-    let ridge = if mean > 0.0 { damping * mean } else { 1.0 };
+/// `H` in that order.
+fn permuted(h: &[f32], k: usize, order: &[usize]) -> Vec<f32> {
     let mut out = vec![0.0; k * k];
     for (i, &a) in order.iter().enumerate() {
         for (j, &b) in order.iter().enumerate() {
             out[i * k + j] = h[a * k + b];
         }
-        out[i * k + i] += ridge;
     }
     out
 }

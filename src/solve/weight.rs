@@ -76,7 +76,11 @@ impl Grid {
 
     /// Code of `w` in row `o`.
     pub fn code(&self, o: usize, w: f32) -> i8 {
-        let x = w / self.scale[o];
+        self.nearest(w / self.scale[o])
+    }
+
+    /// Code of `x`, in units of a row's scale.
+    pub fn nearest(&self, x: f32) -> i8 {
         match &self.table {
             None => round(x.clamp(-Self::limit(self.bits), Self::limit(self.bits))) as i8,
             Some(table) => {

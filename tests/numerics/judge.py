@@ -59,13 +59,14 @@ def onnxruntime_quantised(x, scale, zero_point):
     return session.run(None, {"x": np.array(x, np.float32)})[0].tolist()
 
 
-def log_sqrt2(x, bits, shift):
-    """RepQ-ViT equations 12 and 13 with δ = 2^(-shift/2); and how far each value is from a tie, in codes."""
-    x, delta = np.array(x), 2.0 ** (-shift / 2)
+def logarithmic(x, bits, step, shift):
+    """RepQ-ViT equations 12 and 13 with 2^step for √2 and δ = 2^(-shift·step); and how far each value is from a tie, in codes."""
+    step = np.float32(step).astype(np.float64)
+    x, delta = np.array(x), 2.0 ** (-shift * step)
     with np.errstate(divide="ignore"):
-        exact = -2 * np.log2(x / delta)
+        exact = -np.log2(x / delta) / step
     codes = np.maximum(np.rint(exact), 0)
-    values = np.where(codes < 2**bits, delta * 2.0 ** (-np.minimum(codes, 2**bits) / 2), 0)
+    values = np.where(codes < 2**bits, delta * 2.0 ** (-np.minimum(codes, 2**bits) * step), 0)
     ties = np.where(np.isfinite(exact), np.abs(exact - np.floor(np.minimum(exact, 1e9)) - 0.5), 1)
     return {"values": values.tolist(), "ties": ties.tolist()}
 
@@ -77,7 +78,7 @@ def gptq(w, h, k, damping, scale, levels):
     """
     w = np.reshape(w, (-1, k)).astype(np.float64)
     h = np.reshape(h, (k, k)).astype(np.float64)
-    inverse = np.linalg.inv(h + np.eye(k) * damping * np.mean(np.diag(h)))
+    inverse = np.linalg.inv(h + damping * (np.diag(np.diag(h)) + np.eye(k) * np.mean(np.diag(h))))
     levels, scale = np.array(levels, np.float64), np.array(scale, np.float64)
     codes, margin = np.zeros_like(w), np.full(len(w), np.inf)
     for q in np.argsort(-np.diag(h), kind="stable"):
@@ -91,6 +92,22 @@ def gptq(w, h, k, damping, scale, levels):
         inverse[q, :] = inverse[:, q] = 0
         inverse[q, q] = 1
     return {"codes": codes.ravel().tolist(), "margin": margin.tolist()}
+
+
+def improvements(w, h, k, codes, scale, levels):
+    """Share of each row's error that the best change of one code, and the best scale, would take away."""
+    w, h = np.reshape(w, (-1, k)), np.reshape(h, (k, k))
+    codes, levels = np.reshape(codes, (-1, k)).astype(np.float64), np.array(levels, np.float64)
+    energy = lambda e: np.einsum("...i,ij,...j->...", e, h, e)
+    gains = []
+    for row, code, s in zip(w, codes, scale):
+        now = energy(s * code - row)
+        changed = np.repeat(code[None], k * len(levels), 0)
+        changed[np.arange(len(changed)), np.repeat(np.arange(k), len(levels))] = np.tile(levels, k)
+        scales = s * np.linspace(0.9, 1.1, 201)[:, None]
+        best = [energy(s * changed - row).min(), energy(scales * code - row).min()]
+        gains += [(now - b) / now if now > 0 else 0.0 for b in best]
+    return {"gains": gains}
 
 
 def refit(w, x, quantised, rows, k, ridge):

@@ -1,7 +1,7 @@
 //! What quantisers do to values, and how good the chosen ones are.
 
 use serde_json::json;
-use vitq::quant::{Points, apply, codebook, from_range, log_sqrt2, uniform};
+use vitq::quant::{Points, apply, codebook, from_range, log, uniform};
 use vitq_passes::plan::Activation;
 
 use crate::judge::{Random, ask, numbers, same};
@@ -75,9 +75,20 @@ fn log_codes_are_the_papers() {
     // Softmax outputs: from one down to the smallest numbers, and none below zero.
     let mut x: Vec<f32> = (0..3000).map(|_| (-40.0 * random.unit()).exp2()).collect();
     x.extend([0.0, 1.0, 0.5, 0.25, f32::MIN_POSITIVE]);
-    for (bits, shift) in [(4, 0), (4, 3), (3, 1), (2, 0), (6, 7)] {
-        let given = applied(&Activation::LogSqrt2 { bits, shift }, &x);
-        let answer = ask("log_sqrt2", &json!({"x": x, "bits": bits, "shift": shift}));
+    for (bits, step, shift) in [
+        (4, 0.5, 0),
+        (4, 0.5, 3),
+        (3, 0.5, 1),
+        (2, 0.5, 0),
+        (6, 0.5, 7),
+        (6, 0.125, 2),
+        (5, 0.2, 0),
+    ] {
+        let given = applied(&Activation::Log { bits, step, shift }, &x);
+        let answer = ask(
+            "logarithmic",
+            &json!({"x": x, "bits": bits, "step": step, "shift": shift}),
+        );
         let (expected, ties) = (numbers(&answer["values"]), numbers(&answer["ties"]));
         let mut compared = 0;
         for i in (0..x.len()).filter(|&i| ties[i] > 1e-4) {
@@ -180,9 +191,16 @@ fn few_levels_placed_freely_beat_evenly_spaced_ones() {
 #[test]
 fn the_shift_of_log_codes_is_the_best_one() {
     let points = Points::equal((1..4000).map(|i| 0.2 * i as f32 / 4000.0).collect());
-    let chosen = error(&log_sqrt2(&points, 3), &points);
+    let chosen = error(&log(&points, 3), &points);
     for shift in 0..8 {
-        let other = error(&Activation::LogSqrt2 { bits: 3, shift }, &points);
+        let other = error(
+            &Activation::Log {
+                bits: 3,
+                step: 0.5,
+                shift,
+            },
+            &points,
+        );
         assert!(chosen <= other * (1.0 + 1e-5), "shift {shift}");
     }
 }
@@ -232,7 +250,7 @@ fn degenerate_values_have_a_quantiser() {
             for quantiser in [
                 uniform(&points, bits),
                 codebook(&points, bits),
-                log_sqrt2(&points, bits.min(7)),
+                log(&points, bits.min(7)),
             ] {
                 assert!(applied(&quantiser, &[0.0])[0].is_finite(), "{quantiser:?}");
             }

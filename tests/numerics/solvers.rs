@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use vitq::linalg::add_gemm_tn;
-use vitq::solve::{Grid, gptq, refit, round_to_nearest};
+use vitq::solve::{Grid, descend, gptq, refit, round_to_nearest, shrunk};
 use vitq_passes::plan::Weight;
 
 use crate::judge::{Random, ask, close, gram, numbers};
@@ -53,7 +53,7 @@ fn levels(grid: &Grid) -> Vec<i32> {
 /// Rows that came near no tie have the codes of Optimal Brain Quantization; how many those were.
 fn same_codes(w: &[f32], k: usize, h: &[f32], grid: &Grid) -> usize {
     const DAMPING: f32 = 0.01;
-    let given = gptq(w, k, h, DAMPING, grid).expect("a damped H is positive definite");
+    let given = gptq(w, k, &shrunk(h, k, DAMPING), grid).expect("a damped H is positive definite");
     let case = json!({"w": w, "h": h, "k": k, "damping": DAMPING, "scale": grid.scale, "levels": levels(grid)});
     let answer = ask("gptq", &case);
     let codes: Vec<i8> = numbers(&answer["codes"]).iter().map(|&c| c as i8).collect();
@@ -106,11 +106,48 @@ fn gptq_errs_less_than_rounding_to_nearest() {
                 Grid::uniform(&w, k, bits, &diagonal(&h, k)),
                 Grid::codebook(&w, k, bits, &diagonal(&h, k)),
             ] {
-                let solved = gptq(&w, k, &h, 0.01, &grid).expect("a damped H is positive definite");
+                let solved = gptq(&w, k, &shrunk(&h, k, 0.01), &grid)
+                    .expect("a damped H is positive definite");
                 let rounded = round_to_nearest(&w, k, &grid);
                 let (solved, rounded) = (error(&solved, &w, &h, k), error(&rounded, &w, &h, k));
                 assert!(solved <= rounded, "{bits} bits: {solved}, {rounded}");
             }
+        }
+    }
+}
+
+#[test]
+fn descent_ends_where_no_single_code_and_no_scale_is_better() {
+    let (k, out) = (24, 21);
+    for seed in 0..4 {
+        let mut random = Random(40 + seed);
+        let x = inputs(&mut random, 90, k);
+        let h = shrunk(&gram(&x, k), k, 0.05);
+        let mut w = random.normals(out * k);
+        w[..k].fill(0.0);
+        for grid in [
+            Grid::uniform(&w, k, 3, &diagonal(&h, k)),
+            Grid::codebook(&w, k, 2, &diagonal(&h, k)),
+        ] {
+            let rounded = round_to_nearest(&w, k, &grid);
+            let mut best = rounded.clone();
+            // Each call makes a few sweeps; until the codes stand still.
+            while {
+                let next = descend(best.clone(), &w, k, &h, &grid);
+                let moved = next.codes != best.codes;
+                best = next;
+                moved
+            } {}
+            assert!(error(&best, &w, &h, k) <= error(&rounded, &w, &h, k) * 1.0001);
+            let case = json!({
+                "w": w, "h": h, "k": k, "codes": best.codes, "scale": best.scale, "levels": levels(&grid)
+            });
+            let answer = ask("improvements", &case);
+            let gains = numbers(&answer["gains"]);
+            assert!(
+                gains.len() == 2 * out && gains.iter().all(|g| *g < 1e-3),
+                "{gains:?}"
+            );
         }
     }
 }
@@ -128,7 +165,8 @@ fn gptq_answers_where_channels_are_dead_or_alike_or_rows_few() {
         let w = random.normals(out * k);
         for h in [gram(&x, k), vec![0.0; k * k]] {
             let grid = Grid::uniform(&w, k, 4, &diagonal(&h, k));
-            let weight = gptq(&w, k, &h, 0.01, &grid).expect("damping mends a singular H");
+            let weight =
+                gptq(&w, k, &shrunk(&h, k, 0.01), &grid).expect("damping mends a singular H");
             assert_eq!(weight.codes.len(), w.len());
             let rounded = round_to_nearest(&w, k, &grid);
             // A dead channel has no say in the others and none has in it.
@@ -142,14 +180,14 @@ fn gptq_answers_where_channels_are_dead_or_alike_or_rows_few() {
     let w = random.normals(k);
     let grid = Grid::uniform(&w, k, 4, &vec![1.0; k]);
     let h = vec![f32::NAN; k * k];
-    assert_eq!(gptq(&w, k, &h, 0.01, &grid), None, "no damping mends NaN");
+    assert_eq!(gptq(&w, k, &h, &grid), None, "nothing mends NaN");
 }
 
 #[test]
 fn one_input_channel_is_rounded() {
     let w = [0.3, -1.0, 0.0];
     let grid = Grid::uniform(&w, 1, 8, &[1.0]);
-    let solved = gptq(&w, 1, &[2.0], 0.01, &grid);
+    let solved = gptq(&w, 1, &[2.0], &grid);
     assert_eq!(solved, Some(round_to_nearest(&w, 1, &grid)));
 }
 

@@ -57,8 +57,8 @@ fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformErr
     let step = match activation {
         Activation::Uniform { scale, .. } => *scale,
         Activation::Codebook { level_scale, .. } => *level_scale,
-        Activation::LogSqrt2 { .. } => {
-            let problem = "log√2 codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser";
+        Activation::Log { .. } => {
+            let problem = "logarithmic codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser";
             return Err(TransformError::new(&site.name, problem));
         }
     };

@@ -4,7 +4,7 @@ mod bias;
 mod codebook;
 mod error;
 mod linear;
-mod log_sqrt2;
+mod log;
 mod low_rank;
 mod operand;
 mod opset;

@@ -5,7 +5,7 @@ use crate::plan::Activation;
 use crate::structure::Site;
 use crate::transform::{TransformError, check_lengths, scale};
 
-use super::{codebook, log_sqrt2, uniform};
+use super::{codebook, log, uniform};
 
 /// A multiplier before the quantiser.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +90,8 @@ impl<'g> Operands<'g> {
                 scale,
                 zero_point,
             } => uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point),
-            Activation::LogSqrt2 { bits, shift } => {
-                log_sqrt2::emit(self.graph, name, scaled, *bits, *shift)
+            Activation::Log { bits, step, shift } => {
+                log::emit(self.graph, name, scaled, *bits, *step, *shift)
             }
             Activation::Codebook {
                 scale,

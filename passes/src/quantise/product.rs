@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! MatMul(q, kᵀ)        →   MatMul(Q/DQ(q), Q/DQ(kᵀ))
-//! MatMul(Softmax, v)   →   MatMul(log√2 or Q/DQ (Softmax), Q/DQ(v))
+//! MatMul(Softmax, v)   →   MatMul(logarithmic or Q/DQ (Softmax), Q/DQ(v))
 //! ```
 //! No quantiser on the result: the Softmax behind Q·Kᵀ stays float.
 

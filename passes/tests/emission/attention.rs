@@ -1,4 +1,4 @@
-//! Attention products and the log√2 codes.
+//! Attention products and the logarithmic codes.
 
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::quantise::apply;
@@ -27,17 +27,20 @@ fn probabilities() -> vitq_passes::ir::Graph {
 }
 
 #[test]
-fn log_sqrt2_codes_are_the_papers() {
-    for (bits, shift) in [
-        (2, 0),
-        (3, 0),
-        (4, 0),
-        (6, 0),
-        (7, 0),
-        (3, 2),
-        (4, 1),
-        (4, 5),
-        (6, 3),
+fn logarithmic_codes_are_the_papers() {
+    for (bits, step, shift) in [
+        (2, 0.5, 0),
+        (3, 0.5, 0),
+        (4, 0.5, 0),
+        (6, 0.5, 0),
+        (7, 0.5, 0),
+        (3, 0.5, 2),
+        (4, 0.5, 1),
+        (4, 0.5, 5),
+        (6, 0.5, 3),
+        (6, 0.125, 0),
+        (5, 0.2, 3),
+        (8, 0.05, 2),
     ] {
         let graph = probabilities();
         // v holds 0 and 1 only: its quantiser is exact.
@@ -47,7 +50,7 @@ fn log_sqrt2_codes_are_the_papers() {
             zero_point: 0,
         };
         let product = Decision::Product {
-            left: Activation::LogSqrt2 { bits, shift },
+            left: Activation::Log { bits, step, shift },
             right,
         };
         let plan = plan(vec![("av", product)]);

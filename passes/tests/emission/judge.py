@@ -151,9 +151,13 @@ def patches(case, site, size):
         np.testing.assert_array_equal(output.reshape(want.shape), want)
 
 
-def log_sqrt2(x, bits, shift):
-    """The paper's quantiser: k = round(-2·log2(x/δ)), parity factor √2, zero for k ≥ 2^bits, δ = 2^(-shift/2)."""
-    delta = 2.0 ** (-shift / 2)
+def logarithmic(x, bits, step, shift):
+    """k = round(-log2(x/δ)/step), zero for k ≥ 2^bits (or what uint8 leaves), δ = 2^(-shift·step); step ½ in RepQ-ViT's form with its parity factor √2."""
+    delta = 2.0 ** (-shift * step)
+    if step != 0.5:
+        with np.errstate(divide="ignore"):
+            k = np.maximum(np.rint(-np.log2(x.astype(np.float64) / delta) / step), 0)
+        return np.where(k >= min(2**bits, 255 - shift), 0.0, delta * 2.0 ** (-k * step))
     with np.errstate(divide="ignore"):
         k = np.rint(-2 * np.log2(x.astype(np.float64) / delta))
     k = np.maximum(k, 0)
@@ -168,12 +172,13 @@ def softmax(x):
 
 
 def probabilities(case, site):
-    """`y = softmax(x)` with log√2 codes times the identity: every element is the paper's, and other readers see Softmax."""
-    code = case.decision(site, "product")["left"]["log_sqrt2"]
+    """`y = softmax(x)` with logarithmic codes times the identity: every element is the paper's, and other readers see Softmax."""
+    code = case.decision(site, "product")["left"]["log"]
     x = case.input(batch=64, scale=4.0)
     p = softmax(x)
-    want = log_sqrt2(p, code["bits"], code["shift"])
-    levels = -2 * np.log2(p) + 2 * np.log2(2.0 ** (-code["shift"] / 2))
+    step = float(np.float32(code["step"]))
+    want = logarithmic(p, code["bits"], step, code["shift"])
+    levels = -np.log2(p) / step - code["shift"]
     decided = np.abs(levels - np.floor(levels) - 0.5) > 1e-4  # float32 may go either way at a tie
     assert decided.mean() > 0.99 and len(np.unique(want)) >= min(2 ** code["bits"], 16) // 2
     for plain, other in case.both(x):

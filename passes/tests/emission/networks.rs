@@ -109,7 +109,11 @@ fn decide(graph: &Graph, ranges: &Ranges, site: &Site, bits: u32) -> Decision {
     let activation = ranges.quantiser(graph, site.activation, bits);
     match (site.kind, site.second) {
         (SiteKind::AttentionValue, Some(v)) if bits < 8 => Decision::Product {
-            left: Activation::LogSqrt2 { bits, shift: 0 },
+            left: Activation::Log {
+                bits,
+                step: 0.5,
+                shift: 0,
+            },
             right: ranges.quantiser(graph, v, bits),
         },
         (SiteKind::QueryKey | SiteKind::AttentionValue, Some(second)) => Decision::Product {

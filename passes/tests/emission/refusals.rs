@@ -187,10 +187,14 @@ fn numbers_that_no_quantiser_has() {
 
 #[test]
 fn log_codes_elsewhere() {
-    let log = |bits, shift| Activation::LogSqrt2 { bits, shift };
+    let log = |bits, shift| Activation::Log {
+        bits,
+        step: 0.5,
+        shift,
+    };
     says(&product(log(4, 0)), &["product/left", "Softmax", "uniform"]);
-    says(&product(log(8, 0)), &["8 bits", "uniform"]);
-    says(&product(log(7, 128)), &["shifted by 128"]);
+    says(&product(log(9, 0)), &["9 bits"]);
+    says(&product(log(8, 200)), &["shifted by 200"]);
     says(
         &fc(LinearPlan {
             activation: log(4, 0),

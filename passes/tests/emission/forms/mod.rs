@@ -133,7 +133,11 @@ fn products() {
         right: uniform(4),
     };
     let av = Decision::Product {
-        left: Activation::LogSqrt2 { bits: 4, shift: 0 },
+        left: Activation::Log {
+            bits: 4,
+            step: 0.5,
+            shift: 0,
+        },
         right: uniform(8),
     };
     becomes(
@@ -147,7 +151,11 @@ fn products() {
 fn log_codes_beside_another_reader() {
     let before = ATTENTION.replace("(float[N,2,2] y)", "(float[N,2,2] y, float[N,2,2] p)");
     let av = Decision::Product {
-        left: Activation::LogSqrt2 { bits: 3, shift: 2 },
+        left: Activation::Log {
+            bits: 3,
+            step: 0.5,
+            shift: 2,
+        },
         right: uniform(8),
     };
     becomes(

@@ -1,17 +1,18 @@
-//! log√2 quantiser of a Softmax output (RepQ-ViT, arXiv 2212.08254, §3.4) with standard operators: the log√2 codes of `x`
-//! are uniform codes of `ln x`, and LogSoftmax gives `ln x` exactly.
+//! Logarithmic quantiser of a Softmax output with standard operators: the codes of `x` are uniform codes of `ln x`, and
+//! LogSoftmax gives `ln x` exactly. A step of ½ octave is log√2 (RepQ-ViT, arXiv 2212.08254, §3.4), a free one AdaLog's
+//! base (arXiv 2407.12951).
 //!
 //! ```text
 //! Softmax → reader
-//!   →  LogSoftmax → QuantizeLinear(uint8, ln2/2, n + shift) → [Min(n)] → DequantizeLinear → Exp → ThresholdedRelu → reader
+//!   →  LogSoftmax → QuantizeLinear(uint8, step·ln2, n + shift) → [Min(n)] → DequantizeLinear → Exp → ThresholdedRelu → reader
 //!
-//! k = round(-2·log2 x), at least shift        x̂ = 2^(-k/2), and 0 where k ≥ n + shift        (n = 2^b, δ = 2^(-shift/2))
+//! k = round(-log2(x)/step), at least shift      x̂ = 2^(-k·step), and 0 where k ≥ n + shift      (n + shift = min(2^b + shift, 255), δ = 2^(-shift·step))
 //! ```
 //! The code is `n + shift - k`; 0 means "zero", which Exp cannot give: ThresholdedRelu sends everything below the least
 //! level there. `Min` is only needed where `shift > 0`: no `ln x` lies above 0.
 //! Other readers of the Softmax keep it. (A quantiser right behind Softmax would be fused into a QLinearSoftmax by
 //! ONNX Runtime where its input is quantised too, which is wrong for nearly uniform attention; LogSoftmax is not.)
-//! Declined: anything but a Softmax, and 8 bits, which need 257 codes.
+//! At 8 bits the last codes make way for the one that means zero. Declined: anything but a Softmax.
 
 use crate::ir::{Graph, Op, Outlet};
 use crate::transform::TransformError;
@@ -24,19 +25,20 @@ pub(super) fn emit(
     name: &str,
     value: Outlet,
     bits: u32,
+    step: f32,
     shift: u8,
 ) -> Result<Outlet, TransformError> {
-    let (n, zero_point) = codes(bits, shift)
-        .ok_or_else(|| TransformError::new(name, format!("log√2 codes of {bits} bits shifted by {shift} do not fit into uint8: use 2 to 7 bits, or a uniform quantiser")))?;
+    let zero_point = zero_code(bits, shift)
+        .ok_or_else(|| TransformError::new(name, format!("logarithmic codes of {bits} bits shifted by {shift} do not fit into uint8: use 2 to 8 bits and a smaller shift")))?;
     let logarithm = log_softmax(graph, name, value)?;
-    let (scale, zero) = uniform::step(graph, name, std::f32::consts::LN_2 / 2.0, zero_point)?;
+    let (scale, zero) = uniform::step(graph, name, step * std::f32::consts::LN_2, zero_point)?;
     let mut codes = graph.insert(
         "QuantizeLinear",
         &format!("{name}/QuantizeLinear"),
         &[logarithm, scale, zero],
     );
     if shift > 0 {
-        codes = uniform::at_most(graph, name, codes, n);
+        codes = uniform::at_most(graph, name, codes, zero_point - shift);
     }
     let logarithm = graph.insert(
         "DequantizeLinear",
@@ -45,23 +47,27 @@ pub(super) fn emit(
     );
     let levels = graph.insert("Exp", &format!("{name}/Exp"), &[logarithm]);
     // Half a code above the code that means zero.
-    let threshold = (-(f32::from(zero_point) - 0.5) / 2.0).exp2();
+    let threshold = (-(f32::from(zero_point) - 0.5) * step).exp2();
     let cut = Op::new("ThresholdedRelu", &format!("{name}/ThresholdedRelu"))
         .with_float("alpha", threshold);
     Ok(graph.insert_op(cut, &[levels]))
 }
 
-/// `(2^bits, 2^bits + shift)`, if every code fits into uint8.
-fn codes(bits: u32, shift: u8) -> Option<(u8, u8)> {
-    let n = 1_u8.checked_shl(bits).filter(|_| (2..=7).contains(&bits))?;
-    Some((n, n.checked_add(shift)?))
+/// The code that means zero, if there are at least as many others as half of `2^bits`.
+fn zero_code(bits: u32, shift: u8) -> Option<u8> {
+    let count = 1_u32
+        .checked_shl(bits)
+        .filter(|_| (2..=8).contains(&bits))?;
+    let zero = (count + u32::from(shift)).min(255);
+    let enough = zero - u32::from(shift) >= count / 2;
+    u8::try_from(zero).ok().filter(|_| enough)
 }
 
 fn log_softmax(graph: &mut Graph, name: &str, softmax: Outlet) -> Result<Outlet, TransformError> {
     let op = graph.op(softmax.node).filter(|op| op.is("Softmax"));
     let (Some(op), Some(input)) = (op, graph.input(softmax.node, 0)) else {
         let problem = format!(
-            "log√2 codes need a Softmax right before the product, but {:?} stands there: use a uniform quantiser",
+            "logarithmic codes need a Softmax right before the product, but {:?} stands there: use a uniform quantiser",
             graph.label(softmax.node)
         );
         return Err(TransformError::new(name, problem));

@@ -283,9 +283,14 @@ impl Calibration<'_> {
             walk.len(),
             || Histogram::new(lo, hi),
             |histogram, lane| {
-                let mut x = rows(walk, site, parameters.k, lane, self.world())?.to_vec();
-                fold.apply(&mut x);
-                histogram.add(&x, &cost);
+                let x = rows(walk, site, parameters.k, lane, self.world())?;
+                if fold.is_identity() {
+                    histogram.add(&x, &cost);
+                } else {
+                    let mut x = x.to_vec();
+                    fold.apply(&mut x);
+                    histogram.add(&x, &cost);
+                }
                 Ok(())
             },
         )

@@ -7,6 +7,7 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::fold::{Channels, Fold};
+use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::{CalibrateError, Calibration, Codes, SiteReport};
@@ -539,13 +540,23 @@ impl Calibration<'_> {
         self.output(walk, index, lane, None)
     }
 
-    /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
+    /// The fold that what lies before a site takes over: the LayerNormalization that it reads (decided at its first site
+    /// for all of them), or the Linear that makes V.
     fn upstream_fold(
         &mut self,
         walk: &Walk<'_>,
         index: usize,
         channels: &Channels,
     ) -> Result<Option<Fold>, CalibrateError> {
+        if let Some(carrier) = self.carriers.get(&index).cloned() {
+            let fold = self.choose_fold(walk, &[index], index, channels)?;
+            self.migrations.push(Migration {
+                reader: index,
+                carrier,
+                fold: fold.clone(),
+            });
+            return Ok(Some(fold));
+        }
         let Some(norm) = self.structure.sites[index].norm else {
             return Ok(None);
         };
@@ -553,7 +564,8 @@ impl Calibration<'_> {
             return Ok(None);
         }
         if !self.folds.contains_key(&norm) {
-            let fold = self.choose_fold(walk, norm, index, channels)?;
+            let readers = &self.structure.norms[norm].sites;
+            let fold = self.choose_fold(walk, readers, index, channels)?;
             self.folds.insert(norm, fold);
         }
         Ok(self.folds.get(&norm).cloned())
@@ -563,14 +575,13 @@ impl Calibration<'_> {
     fn choose_fold(
         &self,
         walk: &Walk<'_>,
-        norm: usize,
+        readers: &[usize],
         index: usize,
         channels: &Channels,
     ) -> Result<Fold, CalibrateError> {
         let site = &self.structure.sites[index];
         let (weight_bits, activation_bits) = self.settings.bits(site);
-        let readers: Vec<&Parameters> = self.structure.norms[norm]
-            .sites
+        let readers: Vec<&Parameters> = readers
             .iter()
             .filter_map(|&s| self.parameters[s].as_ref())
             .collect();
@@ -620,10 +631,20 @@ impl Calibration<'_> {
                 )
             })
             .collect();
-        let best = candidates.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(best.map_or_else(|| Fold::identity(k), |(_, fold)| fold))
+        let least = candidates
+            .iter()
+            .fold(f64::INFINITY, |least, (error, _)| least.min(*error));
+        // The weakest that is about as good as the best: few rows flatter a strong one.
+        let fold = candidates
+            .into_iter()
+            .find(|(error, _)| *error <= least * ABOUT_AS_GOOD);
+        Ok(fold.map_or_else(|| Fold::identity(k), |(_, fold)| fold))
     }
 }
+
+/// Error of a weaker fold, in units of the least, up to which it is preferred. On 68 images that were not calibrated on,
+/// ViT-Tiny W4A8 gave 11.0 dB with 1, 11.3 with 1.1, 11.1 with 1.25; W4A4 all 6.0, 5.7 and 5.1.
+const ABOUT_AS_GOOD: f64 = 1.1;
 
 /// Rows that folds are compared on.
 const FOLD_ROWS: usize = 128;

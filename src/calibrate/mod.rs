@@ -7,6 +7,7 @@
 mod fold;
 mod guard;
 mod linear;
+mod migrate;
 mod moments;
 mod operand;
 mod product;
@@ -28,6 +29,7 @@ use crate::walk::{Program, Walk, WalkError};
 use fold::Fold;
 use guard::Guard;
 use linear::Parameters;
+use migrate::{Carrier, Migration};
 
 /// What is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +243,10 @@ pub(crate) struct Calibration<'a> {
     pub parameters: Vec<Option<Parameters>>,
     /// What was decided for each LayerNormalization met so far.
     pub folds: HashMap<usize, Fold>,
+    /// Who makes the channels of a site's input, by site.
+    pub carriers: HashMap<usize, Carrier>,
+    /// Folds that a carrier takes over.
+    pub migrations: Vec<Migration>,
     pub guard: Option<Guard>,
 }
 
@@ -268,6 +274,8 @@ pub fn calibrate(
         recipe: settings.recipe(),
         parameters,
         folds: HashMap::new(),
+        carriers: HashMap::new(),
+        migrations: Vec::new(),
         guard: None,
     };
     let mut walk = Walk::start(&program, feeds.len(), |i| {
@@ -283,7 +291,11 @@ pub fn calibrate(
     };
     let mut sites = Vec::new();
     while let Some(index) = walk.advance()? {
+        state.carriers.extend(state.carrier(&walk, index)?);
         let (decision, report) = state.site(&mut walk, index)?;
+        if matches!(decision, Decision::Float { .. }) {
+            state.migrations.retain(|m| m.reader != index);
+        }
         plan.sites.push(SitePlan {
             site: structure.sites[index].name.clone(),
             decision,
@@ -292,6 +304,7 @@ pub fn calibrate(
         progress.advance(1);
     }
     plan.norms = state.norm_plans();
+    state.migrate(&mut plan);
     Ok(Outcome { plan, sites })
 }
 
@@ -315,6 +328,18 @@ impl Calibration<'_> {
         };
         report.form = form(&decision);
         Ok((decision, report))
+    }
+
+    /// Lets carriers take over the folds of the sites behind them.
+    fn migrate(&self, plan: &mut Plan) {
+        for migration in &self.migrations {
+            let carrier = migration.carrier.site;
+            let name = &self.structure.sites[carrier].name;
+            let site = plan.sites.iter_mut().find(|s| s.site == *name);
+            if let (Some(site), Some(parameters)) = (site, &self.parameters[carrier]) {
+                migration.apply(site, parameters);
+            }
+        }
     }
 
     fn norm_plans(&self) -> Vec<NormPlan> {

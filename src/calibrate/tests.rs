@@ -68,20 +68,164 @@ impl Feeds for Constant {
     }
 }
 
+fn state<'a>(model: &'a FloatModel, settings: &'a Settings) -> Calibration<'a> {
+    let load = |site| Parameters::load(&model.graph, site).unwrap();
+    Calibration {
+        graph: &model.graph,
+        structure: &model.structure,
+        settings,
+        recipe: settings.recipe(),
+        parameters: model.structure.sites.iter().map(load).collect(),
+        folds: HashMap::new(),
+        carriers: HashMap::new(),
+        migrations: Vec::new(),
+        guard: None,
+    }
+}
+
+/// The carriers found on a walk over the whole network, by `proj`.
+fn carriers(model: &FloatModel, feeds: &dyn Feeds) -> HashMap<usize, Carrier> {
+    let program = Program::new(&model.graph, &model.structure, &feeds.feed(0).unwrap()).unwrap();
+    let settings = settings(8, Scope::Linear);
+    let mut state = state(model, &settings);
+    let mut walk = Walk::start(&program, feeds.len(), |i| {
+        feeds.feed(i).map_err(CalibrateError::from)
+    })
+    .unwrap();
+    while let Some(index) = walk.advance().unwrap() {
+        let found = state.carrier(&walk, index).unwrap();
+        state.carriers.extend(found);
+        walk.complete(|walk, lane| state.float_output(walk, index, lane))
+            .unwrap();
+    }
+    state.carriers
+}
+
+/// One input of noise for a model of the zoo.
+struct Noise(Vec<usize>);
+
+impl Feeds for Noise {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn feed(&self, _: usize) -> Result<Vec<(String, Array)>, InputError> {
+        let mut seed = 1u32;
+        let noise = ArrayD::from_shape_simple_fn(IxDyn(&self.0), || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+        });
+        Ok(vec![("any".into(), noise.into())])
+    }
+}
+
+#[test]
+fn the_rows_of_v_are_found_behind_every_way_to_write_an_attention() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/exports");
+    let index = std::fs::read_to_string(folder.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    for (name, separate) in [
+        ("timm_torchscript17", false),
+        ("timm_dynamo18", false),
+        ("qkv_gather", false),
+        ("qkv_slice", false),
+        ("qkv_split", false),
+        ("qkv_unbind", false),
+        ("qkv_no_bias", false),
+        ("qkv_separate", true),
+        ("qkv_separate_dynamo20", true),
+        ("post_norm", false),
+    ] {
+        let model = FloatModel::open(&folder.join(format!("{name}.onnx"))).unwrap();
+        let dims = model.inputs[0]
+            .dims
+            .iter()
+            .map(|d| d.unwrap_or(1))
+            .collect();
+        let found = carriers(&model, &Noise(dims));
+        let truth = &index["models"][name];
+        let (blocks, dim) = (truth["blocks"].as_u64(), truth["dim"].as_u64());
+        let (blocks, dim) = (blocks.unwrap() as usize, dim.unwrap() as usize);
+        assert_eq!(found.len(), blocks, "{name}");
+        // As the architecture has it: q, k and v lie one behind the other in a fused Linear, the heads in order.
+        let first = if separate { 0 } else { 2 * dim };
+        for carrier in found.values() {
+            assert_eq!(carrier.rows, Vec::from_iter(first..first + dim), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_migrated_fold_leaves_the_network_as_it_was() {
+    let model = model();
+    let images = images(&model);
+    let feeds = Batches::new(&images, 0..4, 1);
+    let settings = settings(8, Scope::Linear);
+    let state = state(&model, &settings);
+    let float = |site: usize, replace| SitePlan {
+        site: model.structure.sites[site].name.clone(),
+        decision: Decision::Float {
+            reason: "only folded".into(),
+            replace,
+        },
+    };
+    let mut plan = Plan {
+        version: VERSION,
+        ..Plan::default()
+    };
+    for (proj, carrier) in carriers(&model, &feeds) {
+        let reader = state.parameters[proj].as_ref().unwrap();
+        let fold = Fold {
+            r: (0..reader.k).map(|j| 0.3 + (j % 11) as f32 / 4.0).collect(),
+            shift: (0..reader.k).map(|j| (j % 7) as f32 / 2.0 - 1.5).collect(),
+        };
+        let folded = reader.folded(&fold);
+        plan.sites
+            .push(float(proj, Some((folded.weight, folded.bias))));
+        let mut values = float(carrier.site, None);
+        let parameters = state.parameters[carrier.site].as_ref().unwrap();
+        let migration = Migration {
+            reader: proj,
+            carrier,
+            fold,
+        };
+        migration.apply(&mut values, parameters);
+        plan.sites.push(values);
+    }
+    assert!(plan.sites.len() > 2);
+    for (site, sites) in model.structure.sites.iter().enumerate() {
+        if plan.site(&sites.name).is_none() {
+            plan.sites.push(float(site, None));
+        }
+    }
+    let changed = crate::Quantizer::new().apply(&model, &plan).unwrap();
+    let feed = feeds.feed(0).unwrap();
+    let dims = vec![(feed[0].0.clone(), feed[0].1.dims().to_vec())];
+    let run = |model: &vitq_onnx::Model| {
+        let bytes = prost::Message::encode_to_vec(model);
+        load(Runtime::Tract, &bytes, &dims, &[], &RunOptions::default())
+            .unwrap()
+            .run(&feed)
+            .unwrap()[0]
+            .as_f32()
+            .unwrap()
+            .iter()
+            .copied()
+            .collect::<Vec<f32>>()
+    };
+    let (before, after) = (run(&model.message), run(&changed));
+    let size = before.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    assert_ne!(before, after, "nothing was folded");
+    for (x, y) in before.iter().zip(&after) {
+        assert!((x - y).abs() <= 1e-5 * size, "{y}, not {x}");
+    }
+}
+
 /// The float network's outputs, walked to the end from site to site.
 fn walked(model: &FloatModel, feeds: &dyn Feeds) -> Vec<Vec<f32>> {
     let program = Program::new(&model.graph, &model.structure, &feeds.feed(0).unwrap()).unwrap();
     let settings = settings(8, Scope::All);
-    let load = |site| Parameters::load(&model.graph, site).unwrap();
-    let state = Calibration {
-        graph: &model.graph,
-        structure: &model.structure,
-        settings: &settings,
-        recipe: settings.recipe(),
-        parameters: model.structure.sites.iter().map(load).collect(),
-        folds: HashMap::new(),
-        guard: None,
-    };
+    let state = state(model, &settings);
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)
     })

@@ -120,6 +120,22 @@ impl Lane {
             .transpose()
     }
 
+    /// Whether the float values are those of another lane, `except` one.
+    pub(super) fn same_but(&self, other: &Lane, except: OutletId) -> Result<bool, WalkError> {
+        if self.float.len() != other.float.len() {
+            return Ok(false);
+        }
+        for (outlet, held) in self.float.iter().filter(|(o, _)| **o != except) {
+            let Some(others) = other.float.get(outlet) else {
+                return Ok(false);
+            };
+            if held.get()? != others.get()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Moves all large values to files under `folder`, named after the lane.
     pub(super) fn spill(&mut self, folder: &Path, lane: usize) -> Result<(), WalkError> {
         for (world, values) in [

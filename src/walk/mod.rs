@@ -170,6 +170,20 @@ impl<'p> Walk<'p> {
         self.program.differs(&self.lanes[lane], self.step)
     }
 
+    /// Whether another walk at the same site holds the same float values but for the first operand, which only the site
+    /// reads.
+    pub fn differs_only_in_operand(&self, other: &Walk<'p>) -> Result<bool, WalkError> {
+        let Some(operand) = self.program.last_read_by(self.step) else {
+            return Ok(false);
+        };
+        for (a, b) in self.lanes.iter().zip(&other.lanes) {
+            if !a.same_but(b, operand)? {
+                return Ok(false);
+            }
+        }
+        Ok(self.step == other.step)
+    }
+
     /// The network's outputs of each lane, flattened, after the walk ended.
     pub fn outputs(&self, world: World) -> Result<Vec<Vec<f32>>, WalkError> {
         self.lanes

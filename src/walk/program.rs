@@ -143,6 +143,12 @@ impl Program {
         Ok(())
     }
 
+    /// The first operand of a step, if no later step reads it.
+    pub(super) fn last_read_by(&self, step: usize) -> Option<OutletId> {
+        let operand = *self.model.node(*self.order.get(step)?).inputs.first()?;
+        self.consumes(step, operand).then_some(operand)
+    }
+
     /// Whether a step is the last to read a value, and reads it once.
     fn consumes(&self, step: usize, value: OutletId) -> bool {
         let inputs = &self.model.node(self.order[step]).inputs;

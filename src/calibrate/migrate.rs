@@ -1,0 +1,214 @@
+//! A scale and a shift per channel before the Linear behind an attention (`proj`), carried by the Linear that makes V.
+//!
+//! ```text
+//! V = x·Wvᵀ + bv → attention·V → proj      becomes      (V + shift)/r → attention·V → proj with W·diag(r), b - W·shift
+//! ```
+//! `Wv' = Wv/r`, `bv' = (bv + shift)/r` row by row: the codes of `Wv` stay, only its scales and the bias change, so the
+//! rounded network changes as exactly as the float one. Shifts pass because each row of an attention's weights sums to one.
+//! (SmoothQuant's migration and RepQ-ViT's fold, arXiv 2211.10438 and 2212.08254, taken one operator further.)
+//!
+//! Which row of which Linear makes channel `j` is not read off the graph but asked of it: rows are numbered, and the numbers
+//! that arrive before `proj` are its channels' rows. Declined where they do not arrive as they are (talking heads, a
+//! convolution), where V has another reader, and where attention·V is quantised itself.
+
+use tract_onnx::prelude::Tensor;
+use vitq_passes::plan::{Decision, SitePlan};
+use vitq_passes::structure::Role;
+
+use super::fold::Fold;
+use super::linear::Parameters;
+use super::operand::rows;
+use super::{CalibrateError, Calibration, Scope};
+use crate::walk::{SiteOutput, Walk, World, floats};
+
+/// Where the channels of a site's input are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    /// The site that makes them.
+    pub site: usize,
+    /// Its row for each channel.
+    pub rows: Vec<usize>,
+}
+
+/// A fold that a site's carrier takes over.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    /// The site whose input is folded.
+    pub reader: usize,
+    /// Who takes it over.
+    pub carrier: Carrier,
+    /// The fold.
+    pub fold: Fold,
+}
+
+impl Migration {
+    /// Changes the carrier's plan, or its float parameters where it stays float.
+    pub fn apply(&self, carrier: &mut SitePlan, parameters: &Parameters) {
+        let channels = self
+            .carrier
+            .rows
+            .iter()
+            .zip(&self.fold.r)
+            .zip(&self.fold.shift);
+        match &mut carrier.decision {
+            Decision::Linear(plan) => {
+                for ((&row, r), shift) in channels {
+                    plan.weight.scale[row] /= r;
+                    plan.bias[row] = (plan.bias[row] + shift) / r;
+                }
+            }
+            Decision::Float { replace, .. } => {
+                let (weight, bias) = replace
+                    .get_or_insert_with(|| (parameters.weight.clone(), parameters.bias.clone()));
+                for ((&row, r), shift) in channels {
+                    let row_of = row * parameters.k..(row + 1) * parameters.k;
+                    weight[row_of].iter_mut().for_each(|w| *w /= r);
+                    bias[row] = (bias[row] + shift) / r;
+                }
+            }
+            Decision::Product { .. } => {}
+        }
+    }
+}
+
+impl Calibration<'_> {
+    /// Who makes the channels of the `proj` behind the V that `walk` stands at: `(proj, carrier)`.
+    pub(super) fn carrier(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+    ) -> Result<Option<(usize, Carrier)>, CalibrateError> {
+        let sites = &self.structure.sites;
+        let makes_values = matches!(sites[index].role, Role::Qkv | Role::Value);
+        if !makes_values || self.settings.scope != Scope::Linear {
+            return Ok(None);
+        }
+        let blocks = &self.structure.blocks;
+        let block = blocks.iter().find(|b| b.sites.contains(&index));
+        let projs: Vec<usize> = block
+            .iter()
+            .flat_map(|b| &b.sites)
+            .copied()
+            .filter(|&s| sites[s].role == Role::Proj)
+            .collect();
+        let [proj] = projs[..] else {
+            return Ok(None);
+        };
+        let Some(rows) = self.rows_behind(walk, index, proj)? else {
+            return Ok(None);
+        };
+        let carrier = Carrier { site: index, rows };
+        let exact = self.passes_through(walk, &carrier, proj)?;
+        Ok(exact.then_some((proj, carrier)))
+    }
+
+    /// The rows of site `index` that arrive as the channels of `proj`, if whole rows do.
+    fn rows_behind(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        proj: usize,
+    ) -> Result<Option<Vec<usize>>, CalibrateError> {
+        let number = |y: &mut [f32], out: usize| {
+            for row in y.chunks_exact_mut(out) {
+                row.iter_mut().enumerate().for_each(|(i, y)| *y = i as f32);
+            }
+        };
+        let (Some(behind), Some(reader)) = (
+            self.behind(walk, index, proj, number)?,
+            self.parameters[proj].as_ref(),
+        ) else {
+            return Ok(None);
+        };
+        let arrived = rows(
+            &behind,
+            &self.structure.sites[proj],
+            reader.k,
+            0,
+            World::Float,
+        )?;
+        let first = &arrived[..reader.k.min(arrived.len())];
+        let numbers: Vec<usize> = first.iter().map(|x| x.round().max(0.0) as usize).collect();
+        let whole = arrived.chunks_exact(reader.k).all(|row| {
+            let near = |(x, n): (&f32, &usize)| (x - *n as f32).abs() < 0.05;
+            row.iter().zip(&numbers).all(near)
+        });
+        let mut distinct = numbers.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let out = self.parameters[index].as_ref().map_or(0, Parameters::out);
+        let sound =
+            whole && distinct.len() == reader.k && distinct.last().is_some_and(|&n| n < out);
+        Ok(sound.then_some(numbers))
+    }
+
+    /// Whether scales on the carrier's rows arrive at `proj`'s channels, and nowhere else.
+    fn passes_through(
+        &self,
+        walk: &Walk<'_>,
+        carrier: &Carrier,
+        proj: usize,
+    ) -> Result<bool, CalibrateError> {
+        // Powers of two: products and sums of scaled values are the scaled ones, bit for bit.
+        let scale = |channel: usize| [1.0, 2.0, 0.5][channel % 3];
+        let scaled = |y: &mut [f32], out: usize| {
+            for row in y.chunks_exact_mut(out) {
+                for (channel, &r) in carrier.rows.iter().enumerate() {
+                    row[r] *= scale(channel);
+                }
+            }
+        };
+        let (Some(plain), Some(changed), Some(reader)) = (
+            self.behind(walk, carrier.site, proj, |_, _| {})?,
+            self.behind(walk, carrier.site, proj, scaled)?,
+            self.parameters[proj].as_ref(),
+        ) else {
+            return Ok(false);
+        };
+        let site = &self.structure.sites[proj];
+        let (x, y) = (
+            rows(&plain, site, reader.k, 0, World::Float)?,
+            rows(&changed, site, reader.k, 0, World::Float)?,
+        );
+        let mut pairs = x.iter().zip(y.iter()).enumerate();
+        let arrive = pairs
+            .all(|(i, (x, y))| (x * scale(i % reader.k) - y).abs() <= 1e-5 * x.abs().max(1e-3));
+        Ok(arrive && plain.differs_only_in_operand(&changed)?)
+    }
+
+    /// A walk of one lane that stands at `proj`, the result of site `index` changed on the way; `None` if it never does.
+    fn behind<'w>(
+        &self,
+        walk: &Walk<'w>,
+        index: usize,
+        proj: usize,
+        change: impl Fn(&mut [f32], usize) + Sync,
+    ) -> Result<Option<Walk<'w>>, CalibrateError> {
+        let mut branch = walk.branch(0..1);
+        let out = self.parameters[index].as_ref().map_or(1, Parameters::out);
+        branch.complete(|walk, lane| {
+            let float = self.float_output(walk, index, lane)?.float;
+            let mut y = floats(&float).map_err(failed)?.to_vec();
+            change(&mut y, out);
+            Ok::<_, CalibrateError>(SiteOutput {
+                float: Tensor::from_shape(float.shape(), &y).map_err(failed)?,
+                quantised: None,
+            })
+        })?;
+        while let Some(site) = branch.advance()? {
+            if site == proj {
+                return Ok(Some(branch));
+            }
+            branch.complete(|walk, lane| self.float_output(walk, site, lane))?;
+        }
+        Ok(None)
+    }
+}
+
+fn failed(error: tract_onnx::prelude::TractError) -> CalibrateError {
+    crate::walk::WalkError::Run {
+        node: "V".into(),
+        message: format!("{error:#}"),
+    }
+    .into()
+}

@@ -14,6 +14,11 @@ use crate::run::RunError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// No samples to verify on.
+    #[error(
+        "there are no samples to verify on: calibration took all of --calib; give others with --eval, or fewer --samples"
+    )]
+    NothingToVerify,
     /// The file is no usable ONNX model.
     #[error(transparent)]
     Load(#[from] vitq_onnx::LoadError),

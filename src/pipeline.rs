@@ -81,7 +81,7 @@ impl Quantizer {
             codes: Codes::Auto,
             edge_bits: None,
             keep_float: Vec::new(),
-            guard: true,
+            without: Vec::new(),
             seed: 0,
         };
         Self {
@@ -208,6 +208,26 @@ impl Quantizer {
         Ok(graph.export())
     }
 
+    /// Calibrates, emits and verifies without writing a file.
+    ///
+    /// # Errors
+    /// As [`Quantizer::plan`] and [`verify`], and [`Error::NothingToVerify`] without samples to verify on.
+    pub fn try_out(
+        &self,
+        model: &FloatModel,
+        calibration: &Dataset,
+        evaluation: Option<&Dataset>,
+        progress: &dyn Progress,
+    ) -> Result<(Outcome, Verification), Error> {
+        let outcome = self.plan(model, calibration, progress)?;
+        let quantised = self.apply(model, &outcome.plan)?;
+        let candidate = (model.path.as_path(), &quantised);
+        let verification = self
+            .verify(model, candidate, calibration, evaluation, progress)?
+            .ok_or(Error::NothingToVerify)?;
+        Ok((outcome, verification))
+    }
+
     /// On the samples to evaluate on, else on what calibration left over; `None` where it left nothing.
     fn verify(
         &self,
@@ -260,6 +280,7 @@ impl Quantizer {
     /// The settings in words, for the plan and the emitted model's metadata.
     fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
         let s = &self.settings;
+        let without: Vec<_> = s.without.iter().map(|part| part.name()).collect();
         let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let entries = [
             ("bits", format!("w{}a{}", s.weight_bits, s.activation_bits)),
@@ -272,7 +293,7 @@ impl Quantizer {
                     .map_or_else(|| "as bits".into(), |bits| bits.to_string()),
             ),
             ("keep_float", s.keep_float.join(", ")),
-            ("guard", s.guard.to_string()),
+            ("without", without.join(", ")),
             ("seed", s.seed.to_string()),
             ("samples", samples.to_string()),
             ("target", self.target.name.to_owned()),

@@ -10,7 +10,7 @@ use super::fold::{Channels, Fold};
 use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
-use super::{CalibrateError, Calibration, Codes, SiteReport};
+use super::{CalibrateError, Calibration, Codes, Part, SiteReport};
 use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
@@ -334,7 +334,11 @@ impl Calibration<'_> {
         }
         let weight = self.weight(&parameters, &moments, weight_bits, tokens);
         let dequantised = weight.dequantise();
-        let bias = corrected_bias(&parameters, &dequantised, &moments, tokens);
+        let bias = if self.settings.has(Part::Bias) {
+            corrected_bias(&parameters, &dequantised, &moments, tokens)
+        } else {
+            parameters.bias.clone()
+        };
         Ok(Solved {
             fold: fold.clone(),
             activation,
@@ -347,6 +351,9 @@ impl Calibration<'_> {
     /// The activation's quantiser, wide enough for inputs that were not seen.
     pub(super) fn range(&self, groups: &[Histogram], bits: u32, tokens: usize) -> Activation {
         let chosen = self.activation(&Histogram::merged(groups).points(), bits);
+        if !self.settings.has(Part::Margin) {
+            return chosen;
+        }
         let mut factor = margin(tokens);
         if !self.codebook(bits) {
             let choose = |others: &Histogram| self.activation(&others.points(), bits);
@@ -406,19 +413,22 @@ impl Calibration<'_> {
             );
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
-        let target = refit(
-            &parameters.weight,
-            k,
-            &moments.h,
-            &moments.c,
-            RIDGE * (1.0 + 10.0 * doubt),
-        )
-        .unwrap_or_else(|| parameters.weight.clone());
+        let ridge = RIDGE * (1.0 + 10.0 * doubt);
+        let target = Some(Part::Refit)
+            .filter(|part| self.settings.has(*part))
+            .and_then(|_| refit(&parameters.weight, k, &moments.h, &moments.c, ridge))
+            .unwrap_or_else(|| parameters.weight.clone());
         let grid = self.grid(&target, &cost, bits);
         let h = shrunk(&moments.h, k, DAMPING + 0.1 * doubt);
-        let rounded =
-            gptq(&target, k, &h, &grid).unwrap_or_else(|| round_to_nearest(&target, k, &grid));
-        descend(rounded, &target, k, &h, &grid)
+        let rounded = Some(Part::Gptq)
+            .filter(|part| self.settings.has(*part))
+            .and_then(|_| gptq(&target, k, &h, &grid))
+            .unwrap_or_else(|| round_to_nearest(&target, k, &grid));
+        if self.settings.has(Part::Descent) {
+            descend(rounded, &target, k, &h, &grid)
+        } else {
+            rounded
+        }
     }
 
     /// Energy at the output of rounding the weights to nearest: `Σ_oj (ŵ - w)²·Σ x_j²`; at 8 bits the expected one,
@@ -560,7 +570,7 @@ impl Calibration<'_> {
         let Some(norm) = self.structure.sites[index].norm else {
             return Ok(None);
         };
-        if self.structure.norms[norm].declined.is_some() {
+        if self.structure.norms[norm].declined.is_some() || !self.settings.has(Part::Fold) {
             return Ok(None);
         }
         if !self.folds.contains_key(&norm) {

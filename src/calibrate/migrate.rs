@@ -18,7 +18,7 @@ use vitq_passes::structure::Role;
 use super::fold::Fold;
 use super::linear::Parameters;
 use super::operand::rows;
-use super::{CalibrateError, Calibration, Scope};
+use super::{CalibrateError, Calibration, Part, Scope};
 use crate::walk::{SiteOutput, Walk, World, floats};
 
 /// Where the channels of a site's input are made.
@@ -80,7 +80,8 @@ impl Calibration<'_> {
     ) -> Result<Option<(usize, Carrier)>, CalibrateError> {
         let sites = &self.structure.sites;
         let makes_values = matches!(sites[index].role, Role::Qkv | Role::Value);
-        if !makes_values || self.settings.scope != Scope::Linear {
+        let asked = self.settings.has(Part::Migration) && self.settings.scope == Scope::Linear;
+        if !makes_values || !asked {
             return Ok(None);
         }
         let blocks = &self.structure.blocks;

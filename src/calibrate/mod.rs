@@ -10,6 +10,7 @@ mod linear;
 mod migrate;
 mod moments;
 mod operand;
+mod parts;
 mod product;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use fold::Fold;
 use guard::Guard;
 use linear::Parameters;
 use migrate::{Carrier, Migration};
+pub use parts::Part;
 
 /// What is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +81,8 @@ pub struct Settings {
     pub edge_bits: Option<u32>,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
-    /// Whether sites that spoil the network are mended.
-    pub guard: bool,
+    /// Parts of the recipe that are switched off.
+    pub without: Vec<Part>,
     /// Seed of what is drawn at random; nothing is at present.
     pub seed: u64,
 }
@@ -183,11 +185,16 @@ pub(crate) struct Recipe {
     pub rows: usize,
     /// Whether sites see the quantised network's values.
     pub sequential: bool,
-    /// Whether weights are solved for (re-fit, GPTQ) rather than rounded.
+    /// Whether weights are solved for (re-fit, GPTQ, descent) rather than rounded.
     pub solve: bool,
 }
 
 impl Settings {
+    /// Whether a part is not switched off.
+    pub fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
+
     fn recipe(&self) -> Recipe {
         let low = self.weight_bits < 8 || self.activation_bits < 8;
         let rows = match self.effort {
@@ -197,7 +204,7 @@ impl Settings {
         };
         Recipe {
             rows,
-            sequential: low || self.effort != Effort::Fast,
+            sequential: (low || self.effort != Effort::Fast) && self.has(Part::Sequential),
             solve: low || self.effort != Effort::Fast,
         }
     }
@@ -281,7 +288,7 @@ pub fn calibrate(
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)
     })?;
-    if settings.guard {
+    if settings.has(Part::Guard) {
         state.guard = Some(Guard::new(&state, &walk)?);
     }
     progress.stage("calibrate", structure.sites.len() as u64);

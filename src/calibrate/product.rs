@@ -8,7 +8,7 @@ use vitq_passes::structure::SiteKind;
 
 use super::moments::{by_group, over_lanes};
 use super::operand::{tensor, values};
-use super::{CalibrateError, Calibration, SiteReport};
+use super::{CalibrateError, Calibration, Part, SiteReport};
 use crate::linalg::{gemm_into, square_sum, squared_distance};
 use crate::quant::{self, Histogram};
 use crate::run::vector::vectorised;
@@ -36,7 +36,7 @@ impl Calibration<'_> {
         );
         let right = self.range(&right, bits, EACH);
         let mut candidates = vec![self.range(&left, bits, EACH)];
-        if site.kind == SiteKind::AttentionValue {
+        if site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
             candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
         }
         let mut best: Option<(f64, Activation)> = None;

@@ -47,7 +47,7 @@ fn settings(bits: u32, scope: Scope) -> Settings {
         codes: Codes::Auto,
         edge_bits: None,
         keep_float: Vec::new(),
-        guard: true,
+        without: Vec::new(),
         seed: 0,
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use vitq::calibrate::{Codes, Effort, Scope, Settings};
+use vitq::calibrate::{Codes, Effort, Part, Scope, Settings};
 use vitq::{CALIBRATION_SAMPLES, Quantizer, Source};
 use vitq_passes::target::Target;
 
@@ -43,9 +43,12 @@ pub struct Args {
     /// Sites that stay float, by node name or path as `vitq inspect` prints them; may be given more than once
     #[arg(long, value_name = "NAME", num_args = 1..)]
     keep_float: Vec<String>,
-    /// Quantise even the sites that spoil the network
+    /// Quantise even the sites that spoil the network: --without guard
     #[arg(long)]
     no_guard: bool,
+    /// Parts of the recipe to leave out, to see what they are worth (`vitq ablate` tries them all)
+    #[arg(long, value_name = "PART", num_args = 1.., value_parser = part)]
+    without: Vec<Part>,
     /// Seed of whatever is drawn at random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -68,9 +71,22 @@ impl Args {
         }
     }
 
+    fn without(&self) -> Vec<Part> {
+        let guard = self.no_guard.then_some(Part::Guard);
+        self.without.iter().copied().chain(guard).collect()
+    }
+
     /// The quantiser that they describe.
     pub fn quantizer(&self) -> Quantizer {
-        let settings = Settings {
+        Quantizer::new()
+            .settings(self.settings())
+            .samples(self.samples.get())
+            .target(self.target)
+    }
+
+    /// What is asked of the numbers.
+    pub fn settings(&self) -> Settings {
+        Settings {
             weight_bits: self.bits.weights,
             activation_bits: self.bits.activations,
             scope: self.scope.into(),
@@ -78,14 +94,16 @@ impl Args {
             codes: self.codes.into(),
             edge_bits: self.edge_bits,
             keep_float: self.keep_float.clone(),
-            guard: !self.no_guard,
+            without: self.without(),
             seed: self.seed,
-        };
-        Quantizer::new()
-            .settings(settings)
-            .samples(self.samples.get())
-            .target(self.target)
+        }
     }
+}
+
+fn part(name: &str) -> Result<Part, String> {
+    let known = Part::ALL.map(Part::name).join(", ");
+    let named = Part::ALL.into_iter().find(|part| part.name() == name);
+    named.ok_or_else(|| format!("there is no such part; there are {known}"))
 }
 
 /// `w4a8`

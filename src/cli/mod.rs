@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod ablate;
 mod apply;
 mod calibration;
 mod inspect;
@@ -40,6 +41,7 @@ enum Command {
     Apply(apply::Args),
     Verify(Box<verify::Args>),
     Targets(targets::Args),
+    Ablate(Box<ablate::Args>),
 }
 
 /// How a command ended that came to its end.
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Targets(args) => targets::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
     };
     match done {
         Ok(Verdict::Met) => ExitCode::SUCCESS,

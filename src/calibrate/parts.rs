@@ -1,0 +1,77 @@
+//! The parts of the recipe that can be switched off, to see what each is worth.
+
+use serde::Serialize;
+
+/// A part of the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Scales per channel folded into the LayerNormalization before a Linear (RepQ-ViT).
+    Fold,
+    /// Scales per channel before `proj` carried by the Linear that makes V.
+    Migration,
+    /// Ranges wide enough for inputs that were not seen.
+    Margin,
+    /// Sites that see what the quantised part of the network produced.
+    Sequential,
+    /// Weights fitted again to the quantised input (ERQ, GPTAQ).
+    Refit,
+    /// Weights rounded one channel after the other (GPTQ).
+    Gptq,
+    /// Codes and scales improved by coordinate descent.
+    Descent,
+    /// The bias takes away the mean error.
+    Bias,
+    /// Logarithmic codes after Softmax.
+    Logarithm,
+    /// Sites that spoil the network are mended or stay float.
+    Guard,
+}
+
+impl Part {
+    /// All of them, in the order in which they act.
+    pub const ALL: [Part; 10] = [
+        Part::Fold,
+        Part::Migration,
+        Part::Margin,
+        Part::Sequential,
+        Part::Refit,
+        Part::Gptq,
+        Part::Descent,
+        Part::Bias,
+        Part::Logarithm,
+        Part::Guard,
+    ];
+
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Fold => "fold",
+            Part::Migration => "migration",
+            Part::Margin => "margin",
+            Part::Sequential => "sequential",
+            Part::Refit => "refit",
+            Part::Gptq => "gptq",
+            Part::Descent => "descent",
+            Part::Bias => "bias",
+            Part::Logarithm => "logarithm",
+            Part::Guard => "guard",
+        }
+    }
+
+    /// What it is, in a line.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Part::Fold => "scales per channel folded into LayerNormalizations",
+            Part::Migration => "scales before proj carried by the Linear that makes V",
+            Part::Margin => "ranges wide enough for inputs that were not seen",
+            Part::Sequential => "sites see the quantised part of the network",
+            Part::Refit => "weights fitted again to the quantised input",
+            Part::Gptq => "weights rounded one channel after the other",
+            Part::Descent => "codes and scales improved by coordinate descent",
+            Part::Bias => "the bias takes away the mean error",
+            Part::Logarithm => "logarithmic codes after Softmax",
+            Part::Guard => "sites that spoil the network are mended",
+        }
+    }
+}

@@ -9,6 +9,7 @@ use vitq_passes::structure::{Site, SiteKind};
 use super::fold::{Channels, Fold};
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
+use super::sensitivity::Part;
 use super::{CalibrateError, Calibration, Codes, SiteReport};
 use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
@@ -144,6 +145,8 @@ pub struct Solved {
     dequantised: Vec<f32>,
     /// Corrected bias.
     bias: Vec<f32>,
+    /// What of it is rounded.
+    part: Part,
 }
 
 impl Solved {
@@ -157,7 +160,9 @@ impl Solved {
     fn forward_into(&self, x: &[f32], y: &mut [f32]) {
         let mut x = x.to_vec();
         self.fold.apply(&mut x);
-        quant::apply(&self.activation, &mut x);
+        if self.part != Part::Weight {
+            quant::apply(&self.activation, &mut x);
+        }
         forward_into(&x, &self.dequantised, &self.bias, y);
     }
 
@@ -250,7 +255,12 @@ impl Calibration<'_> {
     }
 
     /// Range of each input channel over all tokens; fails where one is no number, before anything is chosen on it.
-    fn channels(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<Channels, CalibrateError> {
+    pub(super) fn channels(
+        &self,
+        walk: &Walk<'_>,
+        site: &Site,
+        k: usize,
+    ) -> Result<Channels, CalibrateError> {
         over_lanes(
             walk.len(),
             || Channels::new(k),
@@ -303,7 +313,20 @@ impl Calibration<'_> {
         index: usize,
         fold: &Fold,
         channels: &Channels,
+        bits: (u32, u32),
+    ) -> Result<Solved, CalibrateError> {
+        self.solve_part(walk, index, fold, channels, bits, Part::Both)
+    }
+
+    /// The same where only a part of the site is to be rounded.
+    pub(super) fn solve_part(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        fold: &Fold,
+        channels: &Channels,
         (weight_bits, activation_bits): (u32, u32),
+        part: Part,
     ) -> Result<Solved, CalibrateError> {
         let site = &self.structure.sites[index];
         let Some(parameters) = &self.parameters[index] else {
@@ -318,9 +341,9 @@ impl Calibration<'_> {
             site,
             k: parameters.k,
             fold,
-            activation: &activation,
+            activation: (part != Part::Weight).then_some(&activation),
         };
-        let moments = Moments::of(&source, self.recipe.solve)?;
+        let moments = Moments::of(&source, self.recipe.solve && part != Part::Activation)?;
         if !moments
             .mean
             .iter()
@@ -332,7 +355,10 @@ impl Calibration<'_> {
             });
         }
         let weight = self.weight(&parameters, &moments, weight_bits, tokens);
-        let dequantised = weight.dequantise();
+        let dequantised = match part {
+            Part::Activation => parameters.weight.clone(),
+            Part::Both | Part::Weight => weight.dequantise(),
+        };
         let bias = corrected_bias(&parameters, &dequantised, &moments, tokens);
         Ok(Solved {
             fold: fold.clone(),
@@ -340,6 +366,7 @@ impl Calibration<'_> {
             weight,
             dequantised,
             bias,
+            part,
         })
     }
 
@@ -540,7 +567,7 @@ impl Calibration<'_> {
     }
 
     /// The fold of the LayerNormalization that a site reads, decided at its first site for all of them.
-    fn upstream_fold(
+    pub(super) fn upstream_fold(
         &mut self,
         walk: &Walk<'_>,
         index: usize,

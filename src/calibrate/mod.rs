@@ -10,6 +10,7 @@ mod linear;
 mod moments;
 mod operand;
 mod product;
+pub mod sensitivity;
 #[cfg(test)]
 mod tests;
 

@@ -9,12 +9,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::SensitivityReport;
 use super::sensitivity::together;
 
-/// Pixels.
-const HEIGHT: u32 = 640;
+/// Pixels of title and axis, without the names below it.
+const HEIGHT: u32 = 480;
 /// Pixels that a site takes: room for its name, written upwards.
 const SITE: u32 = 18;
-/// Pixels below the axis: room for the names of sites.
-const NAMES: u32 = 190;
+/// Pixels that a letter of a site's name takes, about: the drawing library knows no fonts.
+const LETTER: usize = 7;
 /// Pixels at the right: room for the legend.
 const LEGEND: u32 = 90;
 /// Pixels at the left: room for numbers and the axis' description.
@@ -48,7 +48,7 @@ pub fn svg(report: &SensitivityReport) -> io::Result<String> {
 fn draw(report: &SensitivityReport, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
     let count = report.sites.len();
     let width = NUMBERS + LEGEND + SITE * (count.max(36) as u32);
-    let root = SVGBackend::with_string(svg, (width, HEIGHT)).into_drawing_area();
+    let root = SVGBackend::with_string(svg, (width, HEIGHT + names(report))).into_drawing_area();
     root.fill(&WHITE)?;
     let name = report.model.path.file_name().unwrap_or_default();
     let caption = format!(
@@ -60,7 +60,7 @@ fn draw(report: &SensitivityReport, svg: &mut String) -> Result<(), Box<dyn std:
         .margin(10)
         .margin_right(LEGEND)
         .set_label_area_size(LabelAreaPosition::Left, NUMBERS)
-        .set_label_area_size(LabelAreaPosition::Bottom, NAMES)
+        .set_label_area_size(LabelAreaPosition::Bottom, names(report))
         .build_cartesian_2d(-0.5..count as f64 - 0.5, range(report))?;
     chart
         .configure_mesh()
@@ -82,21 +82,25 @@ fn draw(report: &SensitivityReport, svg: &mut String) -> Result<(), Box<dyn std:
             .map(|(x, site)| (x as f64, shown(site.costs[i].both_db)))
             .collect();
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.mix(0.35)))?;
-        chart
-            .draw_series(points.iter().map(|at| Circle::new(*at, 4, colour.filled())))?
-            .label(together(*bits))
-            .legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+        let dot = |at| Circle::new(at, 4, colour.filled());
+        chart.draw_series(points.into_iter().map(dot))?;
+        // By hand, as the library's own legend lies upon the points.
+        let (left, top) = ((width - LEGEND) as i32, 50 + 20 * i as i32);
+        root.draw(&Circle::new((left, top), 4, colour.filled()))?;
+        let style = ("sans-serif", 14)
+            .into_font()
+            .color(&BLACK)
+            .pos(Pos::new(HPos::Left, VPos::Center));
+        root.draw(&Text::new(together(*bits), (left + 10, top), style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(
-            (width - NUMBERS - LEGEND) as i32,
-            0,
-        ))
-        .label_font(("sans-serif", 14))
-        .draw()?;
     root.present()?;
     Ok(())
+}
+
+/// Pixels below the axis: room for the names of sites and the axis' description.
+fn names(report: &SensitivityReport) -> u32 {
+    let lengths = report.sites.iter().map(|site| site.path.chars().count());
+    (lengths.max().unwrap_or(0) * LETTER + 30) as u32
 }
 
 /// Names below the axis, upwards, each with a faint line to its points.

@@ -223,7 +223,10 @@ impl SensitivityReport {
             write!(f, "  {:>6}", together(*bits))?;
         }
         writeln!(f)?;
-        let groups = self.roles.iter().chain(&self.blocks).chain([&self.total]);
+        // What stands outside all blocks is a role of its own.
+        let blocks = self.blocks.iter();
+        let blocks = blocks.filter(|it| self.roles.iter().all(|role| role.name != it.name));
+        let groups = self.roles.iter().chain(blocks).chain([&self.total]);
         for group in groups {
             let (name, sites, parameters) = (&group.name, group.sites, group.parameters);
             write!(f, "{name:names$} {sites:<11} {parameters:>10}")?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
-use crate::walk::{Walk, World};
+use crate::walk::{SiteOutput, Walk, World};
 
 /// Inputs that the guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
 const INPUTS: usize = 2;
@@ -120,10 +120,28 @@ impl Guard {
         solved: &Solved,
         lanes: Range<usize>,
     ) -> Result<f64, CalibrateError> {
+        self.sqnr_with(state, walk, lanes, |walk, lane| {
+            state.alone(walk, index, lane, solved)
+        })
+    }
+
+    /// Inputs that it looks at.
+    pub fn inputs(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// dB at the model's outputs with another result at the site that the walk stands at.
+    pub fn sqnr_with(
+        &self,
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        lanes: Range<usize>,
+        output: impl Fn(&Walk<'_>, usize) -> Result<SiteOutput, CalibrateError> + Sync,
+    ) -> Result<f64, CalibrateError> {
         let lanes = lanes.start..lanes.end.min(self.outputs.len());
         let float = self.outputs[lanes.clone()].concat();
         let mut branch = walk.branch(lanes);
-        branch.complete(|walk, lane| state.alone(walk, index, lane, solved))?;
+        branch.complete(output)?;
         finish(state, &mut branch)?;
         let outputs = branch.outputs(World::Float)?;
         Ok(sqnr(&float, &outputs.concat()))

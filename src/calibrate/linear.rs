@@ -10,6 +10,7 @@ use super::fold::{Channels, Fold};
 use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
+use super::sensitivity::Rounded;
 use super::{CalibrateError, Calibration, Codes, Part, SiteReport};
 use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
@@ -145,6 +146,8 @@ pub struct Solved {
     dequantised: Vec<f32>,
     /// Corrected bias.
     bias: Vec<f32>,
+    /// What of it is rounded.
+    rounded: Rounded,
 }
 
 impl Solved {
@@ -158,7 +161,9 @@ impl Solved {
     fn forward_into(&self, x: &[f32], y: &mut [f32]) {
         let mut x = x.to_vec();
         self.fold.apply(&mut x);
-        quant::apply(&self.activation, &mut x);
+        if self.rounded != Rounded::Weight {
+            quant::apply(&self.activation, &mut x);
+        }
         forward_into(&x, &self.dequantised, &self.bias, y);
     }
 
@@ -251,7 +256,12 @@ impl Calibration<'_> {
     }
 
     /// Range of each input channel over all tokens; fails where one is no number, before anything is chosen on it.
-    fn channels(&self, walk: &Walk<'_>, site: &Site, k: usize) -> Result<Channels, CalibrateError> {
+    pub(super) fn channels(
+        &self,
+        walk: &Walk<'_>,
+        site: &Site,
+        k: usize,
+    ) -> Result<Channels, CalibrateError> {
         over_lanes(
             walk.len(),
             || Channels::new(k),
@@ -304,7 +314,20 @@ impl Calibration<'_> {
         index: usize,
         fold: &Fold,
         channels: &Channels,
+        bits: (u32, u32),
+    ) -> Result<Solved, CalibrateError> {
+        self.solve_part(walk, index, fold, channels, bits, Rounded::Both)
+    }
+
+    /// The same where only a part of it is to be rounded.
+    pub(super) fn solve_part(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        fold: &Fold,
+        channels: &Channels,
         (weight_bits, activation_bits): (u32, u32),
+        rounded: Rounded,
     ) -> Result<Solved, CalibrateError> {
         let site = &self.structure.sites[index];
         let Some(parameters) = &self.parameters[index] else {
@@ -319,9 +342,9 @@ impl Calibration<'_> {
             site,
             k: parameters.k,
             fold,
-            activation: &activation,
+            activation: (rounded != Rounded::Weight).then_some(&activation),
         };
-        let moments = Moments::of(&source, self.recipe.solve)?;
+        let moments = Moments::of(&source, self.recipe.solve && rounded != Rounded::Activation)?;
         if !moments
             .mean
             .iter()
@@ -333,7 +356,10 @@ impl Calibration<'_> {
             });
         }
         let weight = self.weight(&parameters, &moments, weight_bits, tokens);
-        let dequantised = weight.dequantise();
+        let dequantised = match rounded {
+            Rounded::Activation => parameters.weight.clone(),
+            Rounded::Both | Rounded::Weight => weight.dequantise(),
+        };
         let bias = if self.settings.has(Part::Bias) {
             corrected_bias(&parameters, &dequantised, &moments, tokens)
         } else {
@@ -345,6 +371,7 @@ impl Calibration<'_> {
             weight,
             dequantised,
             bias,
+            rounded,
         })
     }
 
@@ -552,7 +579,7 @@ impl Calibration<'_> {
 
     /// The fold that what lies before a site takes over: the LayerNormalization that it reads (decided at its first site
     /// for all of them), or the Linear that makes V.
-    fn upstream_fold(
+    pub(super) fn upstream_fold(
         &mut self,
         walk: &Walk<'_>,
         index: usize,

@@ -12,6 +12,7 @@ mod moments;
 mod operand;
 mod parts;
 mod product;
+pub mod sensitivity;
 #[cfg(test)]
 mod tests;
 

@@ -73,8 +73,8 @@ pub struct Source<'a> {
     pub k: usize,
     /// Fold of the input.
     pub fold: &'a Fold,
-    /// Its quantiser.
-    pub activation: &'a Activation,
+    /// Its quantiser; `x̂` is `x` where there is none.
+    pub activation: Option<&'a Activation>,
 }
 
 impl Moments {
@@ -148,7 +148,9 @@ impl Sums {
         } else {
             x.clone()
         };
-        quant::apply(activation, &mut q);
+        if let Some(activation) = activation {
+            quant::apply(activation, &mut q);
+        }
         let n = x.len() / k;
         if !self.h.is_empty() {
             add_gram(&mut self.h, &q, n, k);

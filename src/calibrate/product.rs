@@ -30,6 +30,20 @@ impl Calibration<'_> {
     ) -> Result<Decision, CalibrateError> {
         let site = &self.structure.sites[index];
         let (_, bits) = self.settings.bits(site);
+        let (error, left, right) = self.product_quantisers(walk, index, bits)?;
+        report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
+        walk.complete(|walk, lane| self.product_output(walk, index, lane, Some((&left, &right))))?;
+        Ok(Decision::Product { left, right })
+    }
+
+    /// The operands' quantisers, and the error energy that they leave relative to the product's signal.
+    pub(super) fn product_quantisers(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        bits: u32,
+    ) -> Result<(f64, Activation, Activation), CalibrateError> {
+        let site = &self.structure.sites[index];
         let (left, right) = (
             self.operand_histograms(walk, index, 0)?,
             self.operand_histograms(walk, index, 1)?,
@@ -49,9 +63,7 @@ impl Calibration<'_> {
         let Some((error, left)) = best else {
             return Err(CalibrateError::NoInputs);
         };
-        report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
-        walk.complete(|walk, lane| self.product_output(walk, index, lane, Some((&left, &right))))?;
-        Ok(Decision::Product { left, right })
+        Ok((error, left, right))
     }
 
     /// Histograms of an operand over each group of lanes.
@@ -123,15 +135,7 @@ impl Calibration<'_> {
         lane: usize,
         quantisers: Option<(&Activation, &Activation)>,
     ) -> Result<SiteOutput, CalibrateError> {
-        let site = &self.structure.sites[index];
-        let at = |world, quantisers| {
-            let operands = (
-                &*tensor(walk, site, lane, 0, world)?,
-                &*tensor(walk, site, lane, 1, world)?,
-            );
-            let (shape, y) = multiply(operands, quantisers)?;
-            Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
-        };
+        let at = |world, quantisers| self.product_result(walk, index, (lane, world), quantisers);
         let rounds = quantisers.is_some() && self.recipe.sequential;
         let quantised = (rounds || walk.differs(lane))
             .then(|| at(World::Quantised, quantisers))
@@ -140,6 +144,37 @@ impl Calibration<'_> {
             float: at(World::Float, None)?,
             quantised,
         })
+    }
+
+    /// The quantised product in place of the float one: what the rest of a float network makes of it.
+    pub(super) fn product_alone(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        lane: usize,
+        quantisers: (&Activation, &Activation),
+    ) -> Result<SiteOutput, CalibrateError> {
+        let float = self.product_result(walk, index, (lane, World::Float), Some(quantisers))?;
+        Ok(SiteOutput {
+            float,
+            quantised: None,
+        })
+    }
+
+    fn product_result(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        (lane, world): (usize, World),
+        quantisers: Option<(&Activation, &Activation)>,
+    ) -> Result<Tensor, CalibrateError> {
+        let site = &self.structure.sites[index];
+        let operands = (
+            &*tensor(walk, site, lane, 0, world)?,
+            &*tensor(walk, site, lane, 1, world)?,
+        );
+        let (shape, y) = multiply(operands, quantisers)?;
+        Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
     }
 }
 

@@ -137,7 +137,7 @@ impl FromStr for Widths {
 macro_rules! names {
     ($name:ident for $library:ident { $($variant:ident),* }) => {
         #[derive(Clone, Copy, ValueEnum)]
-        enum $name { $($variant),* }
+        pub enum $name { $($variant),* }
 
         impl From<$name> for $library {
             fn from(name: $name) -> Self {

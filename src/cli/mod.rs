@@ -9,6 +9,7 @@ mod preprocessing;
 mod print;
 mod progress;
 mod quantize;
+mod sensitivity;
 mod targets;
 mod threads;
 mod verify;
@@ -40,6 +41,7 @@ enum Command {
     Plan(Box<plan::Args>),
     Apply(apply::Args),
     Verify(Box<verify::Args>),
+    Sensitivity(Box<sensitivity::Args>),
     Targets(targets::Args),
     Ablate(Box<ablate::Args>),
 }
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Sensitivity(args) => sensitivity::run(&args),
         Command::Targets(args) => targets::run(&args),
         Command::Ablate(args) => ablate::run(&args),
     };

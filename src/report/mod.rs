@@ -2,6 +2,8 @@
 //!
 //! The JSON is the [`Report`] field by field; `version` counts its form. A field is only ever added within a version.
 
+mod plot;
+mod sensitivity;
 mod sites;
 mod text;
 
@@ -14,6 +16,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::output;
 use crate::verify::Verification;
+pub use sensitivity::{Group, SensitivityReport};
 pub use sites::{LeftFloat, SitesReport, Summary};
 
 /// Version of the JSON form.

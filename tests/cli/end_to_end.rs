@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use super::vitq::{Folder, PREPROCESSING, digits, quantize, text, vitq};
+use super::vitq::{Folder, PREPROCESSING, digits, python, quantize, text, vitq};
 
 fn model() -> PathBuf {
     digits("model.onnx")
@@ -18,27 +17,7 @@ fn images() -> PathBuf {
 
 /// What ONNX Runtime makes of a quantised model.
 fn judge(quantised: &Path) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var_os("VITQ_PYTHON")
-        .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
-    let script = root.join("tests/cli/judge.py");
-    let output = Command::new(&python)
-        .arg(script)
-        .args([&model(), quantised, &images()])
-        .output();
-    let output = output.unwrap_or_else(|error| {
-        panic!(
-            "{} doesn't start ({error}): this test needs Python with tests/requirements.txt; make .venv or name the \
-             interpreter in VITQ_PYTHON",
-            python.display()
-        )
-    });
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    python("judge.py", &[&model(), quantised, &images()])
 }
 
 fn number(value: &Value, key: &str) -> f64 {

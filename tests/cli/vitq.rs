@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use vitq_onnx::{Model, SaveOptions};
 use vitq_passes::ir::Graph;
@@ -131,4 +132,26 @@ pub fn quantize(model: &Path, calib: &Path, out: &Path, more: &[&str]) -> Run {
     args.extend(PREPROCESSING);
     args.extend(more);
     vitq(&args)
+}
+
+/// What a script beside this file prints as JSON.
+pub fn python(script: &str, args: &[&Path]) -> Value {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = std::env::var_os("VITQ_PYTHON")
+        .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
+    let script = root.join("tests/cli").join(script);
+    let output = Command::new(&python).arg(script).args(args).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!(
+            "{} doesn't start ({error}): this test needs Python with tests/requirements.txt; make .venv or name the \
+             interpreter in VITQ_PYTHON",
+            python.display()
+        )
+    });
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }

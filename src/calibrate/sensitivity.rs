@@ -1,0 +1,289 @@
+//! What each site costs: quantised alone at several widths while everything else stays float, measured at the model's
+//! outputs.
+//!
+//! The figures are those of calibration's own solvers at effort `fast`, of the float world only: no site sees another one's
+//! errors, and no guard mends anything. How the errors of many sites add up is left to the reader; a sum of their energies is
+//! a fair first guess.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::Activation;
+use vitq_passes::structure::{Role, Site, SiteKind, Structure};
+
+use super::fold::{Channels, Fold};
+use super::guard::Guard;
+use super::linear::{Parameters, Solved};
+use super::{
+    CalibrateError, Calibration, Codes, Effort, Feeds, Part, Progress, Recipe, Scope, Settings,
+};
+use crate::walk::{Program, Walk};
+
+/// What of a Linear or patch embedding is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounded {
+    /// Weights and activation.
+    Both,
+    /// The weights alone.
+    Weight,
+    /// The activation alone.
+    Activation,
+}
+
+/// What [`measure`] gives.
+#[derive(Clone, Debug)]
+pub struct Sensitivity {
+    /// Inputs that the outputs were compared on: the first ones of calibration.
+    pub inputs: usize,
+    /// One a site in scope, in the graph's order.
+    pub sites: Vec<SiteCost>,
+}
+
+/// What one site costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteCost {
+    /// Node name.
+    pub site: String,
+    /// Path as a person says it.
+    pub path: String,
+    /// `qkv`, `proj`, `fc1`, `fc2`, `head`, `patch_embed`, … of a Linear, `qk` or `av` of an attention product.
+    pub role: &'static str,
+    /// Path of the block that it belongs to.
+    pub block: Option<String>,
+    /// Elements of weight and bias; 0 of an attention product.
+    pub parameters: usize,
+    /// One a width, in the order that the widths were given in.
+    pub costs: Vec<Cost>,
+}
+
+/// Signal to error at the model's outputs with one site alone quantised; the higher, the less it costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// The width that was asked for.
+    pub bits: u32,
+    /// Width of the activation: `bits`, but 8 at the patch embedding, whose input `quantize` never gives less.
+    pub activation_bits: u32,
+    /// Weights rounded, activation float, dB; `None` of an attention product.
+    pub weight_db: Option<f64>,
+    /// Activation rounded (both operands of an attention product), weights float, dB.
+    pub activation_db: f64,
+    /// Everything rounded, dB.
+    pub both_db: f64,
+}
+
+/// Measures every site in scope at each of `widths` (2..=8 bits).
+///
+/// # Errors
+/// There is nothing to measure on, an input cannot be read, or the float graph cannot be run.
+pub fn measure(
+    graph: &Graph,
+    structure: &Structure,
+    feeds: &dyn Feeds,
+    (scope, widths): (Scope, &[u32]),
+    progress: &dyn Progress,
+) -> Result<Sensitivity, CalibrateError> {
+    if feeds.is_empty() {
+        return Err(CalibrateError::NoInputs);
+    }
+    let settings: Vec<Settings> = widths.iter().map(|&bits| settings(bits, scope)).collect();
+    let Some(first) = settings.first() else {
+        return Err(CalibrateError::NoInputs);
+    };
+    let program = Program::new(graph, structure, &feeds.feed(0)?)?;
+    let parameters = structure
+        .sites
+        .par_iter()
+        .map(|site| Parameters::load(graph, site))
+        .collect::<Result<_, _>>()?;
+    let mut walk = Walk::start(&program, feeds.len(), |i| {
+        feeds.feed(i).map_err(CalibrateError::from)
+    })?;
+    let state = Calibration {
+        graph,
+        structure,
+        settings: first,
+        recipe: recipe(first),
+        parameters,
+        folds: HashMap::new(),
+        carriers: HashMap::new(),
+        migrations: Vec::new(),
+        guard: None,
+    };
+    let mut bench = Bench {
+        guard: Guard::new(&state, &walk)?,
+        state,
+        widths: settings
+            .iter()
+            .map(|settings| (settings, HashMap::new()))
+            .collect(),
+    };
+    progress.stage("measure", structure.sites.len() as u64);
+    let mut sites = Vec::new();
+    while let Some(index) = walk.advance()? {
+        if first.float_reason(&structure.sites[index]).is_none() {
+            sites.push(bench.site(&walk, index)?);
+        }
+        walk.complete(|walk, lane| bench.state.float_output(walk, index, lane))?;
+        progress.advance(1);
+    }
+    Ok(Sensitivity {
+        inputs: bench.guard.inputs(),
+        sites,
+    })
+}
+
+fn settings(bits: u32, scope: Scope) -> Settings {
+    Settings {
+        weight_bits: bits,
+        activation_bits: bits,
+        scope,
+        effort: Effort::Fast,
+        codes: Codes::Auto,
+        edge_bits: None,
+        keep_float: Vec::new(),
+        without: vec![Part::Guard],
+        seed: 0,
+    }
+}
+
+/// As in calibration, but in the float world at every width.
+fn recipe(settings: &Settings) -> Recipe {
+    Recipe {
+        sequential: false,
+        ..settings.recipe()
+    }
+}
+
+/// The walk's state, and what differs between the widths.
+struct Bench<'a> {
+    state: Calibration<'a>,
+    guard: Guard,
+    /// Settings of each width, and the folds that were chosen for it.
+    widths: Vec<(&'a Settings, HashMap<usize, Fold>)>,
+}
+
+impl Bench<'_> {
+    fn site(&mut self, walk: &Walk<'_>, index: usize) -> Result<SiteCost, CalibrateError> {
+        let site = &self.state.structure.sites[index];
+        let channels = match &self.state.parameters[index] {
+            Some(parameters) => Some(self.state.channels(walk, site, parameters.k)?),
+            None => None,
+        };
+        let mut costs = Vec::new();
+        for i in 0..self.widths.len() {
+            self.enter(i);
+            let cost = match &channels {
+                Some(channels) => self.linear(walk, index, channels),
+                None => self.product(walk, index),
+            };
+            self.leave(i);
+            costs.push(cost?);
+        }
+        let blocks = &self.state.structure.blocks;
+        let block = blocks.iter().find(|block| block.sites.contains(&index));
+        Ok(SiteCost {
+            site: site.name.clone(),
+            path: site.path.clone(),
+            role: role(site),
+            block: block.map(|block| block.path.clone()),
+            parameters: site.parameters.as_ref().map_or(0, |p| {
+                p.inputs * p.outputs + p.bias.map_or(0, |_| p.outputs)
+            }),
+            costs,
+        })
+    }
+
+    fn enter(&mut self, i: usize) {
+        let (settings, folds) = &mut self.widths[i];
+        self.state.settings = settings;
+        self.state.recipe = recipe(settings);
+        std::mem::swap(&mut self.state.folds, folds);
+    }
+
+    fn leave(&mut self, i: usize) {
+        std::mem::swap(&mut self.state.folds, &mut self.widths[i].1);
+    }
+
+    fn linear(
+        &mut self,
+        walk: &Walk<'_>,
+        index: usize,
+        channels: &Channels,
+    ) -> Result<Cost, CalibrateError> {
+        let fold = self
+            .state
+            .upstream_fold(walk, index, channels)?
+            .unwrap_or_else(|| Fold::identity(channels.lo.len()));
+        let state = &self.state;
+        let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
+        let solve = |rounded| {
+            // Codes of weights that stay float are not looked at: the cheapest ones.
+            let weight_bits = if rounded == Rounded::Activation {
+                8
+            } else {
+                weight_bits
+            };
+            let bits = (weight_bits, activation_bits);
+            state.solve_part(walk, index, &fold, channels, bits, rounded)
+        };
+        let solved = [Rounded::Weight, Rounded::Activation, Rounded::Both]
+            .into_iter()
+            .map(solve)
+            .collect::<Result<Vec<Solved>, _>>()?;
+        let figures = solved
+            .par_iter()
+            .map(|solved| {
+                self.guard
+                    .sqnr_with(state, walk, 0..self.guard.inputs(), |walk, lane| {
+                        state.alone(walk, index, lane, solved)
+                    })
+            })
+            .collect::<Result<Vec<f64>, _>>()?;
+        Ok(Cost {
+            bits: state.settings.weight_bits,
+            activation_bits,
+            weight_db: Some(figures[0]),
+            activation_db: figures[1],
+            both_db: figures[2],
+        })
+    }
+
+    fn product(&self, walk: &Walk<'_>, index: usize) -> Result<Cost, CalibrateError> {
+        let state = &self.state;
+        let bits = state.settings.activation_bits;
+        let (_, left, right): (_, Activation, Activation) =
+            state.product_quantisers(walk, index, bits)?;
+        let db = self
+            .guard
+            .sqnr_with(state, walk, 0..self.guard.inputs(), |walk, lane| {
+                state.product_alone(walk, index, lane, (&left, &right))
+            })?;
+        Ok(Cost {
+            bits,
+            activation_bits: bits,
+            weight_db: None,
+            activation_db: db,
+            both_db: db,
+        })
+    }
+}
+
+/// What a site does, in one word.
+fn role(site: &Site) -> &'static str {
+    match (site.kind, site.role) {
+        (SiteKind::QueryKey, _) => "qk",
+        (SiteKind::AttentionValue, _) => "av",
+        (SiteKind::PatchEmbed, _) | (_, Role::PatchEmbed) => "patch_embed",
+        (_, Role::Qkv) => "qkv",
+        (_, Role::Query) => "query",
+        (_, Role::Key) => "key",
+        (_, Role::Value) => "value",
+        (_, Role::Proj) => "proj",
+        (_, Role::Fc1) => "fc1",
+        (_, Role::Fc2) => "fc2",
+        (_, Role::Head) => "head",
+        (_, Role::Product | Role::Other) => "other",
+    }
+}

@@ -122,6 +122,8 @@ pub fn measure(
     progress.stage("measure", structure.sites.len() as u64);
     let mut sites = Vec::new();
     while let Some(index) = walk.advance()? {
+        let carrier = bench.state.carrier(&walk, index)?;
+        bench.state.carriers.extend(carrier);
         if first.float_reason(&structure.sites[index]).is_none() {
             sites.push(bench.site(&walk, index)?);
         }

@@ -1,5 +1,6 @@
 //! The program as a user or a pipeline meets it: files in, files and exit codes out.
 
+mod ablate;
 mod bad_input;
 mod end_to_end;
 mod sensitivity;

@@ -26,6 +26,8 @@ ROWS = [
     "W8A8, all: --scope all",
     "W6A6, all: --bits w6a6 --scope all",
     "W4A4, all: --bits w4a4 --scope all",
+    "W4A4, all, --effort best: --bits w4a4 --scope all --effort best",
+    "W4A4, all, no codebooks: --bits w4a4 --scope all --codes uniform",
     "W4A8, Linears: --bits w4a8",
     "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
 ]

@@ -10,7 +10,7 @@ use vitq_passes::quantise::apply;
 use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
-use crate::calibrate::{self, Codes, Effort, Feeds, Outcome, Progress, Scope, Settings};
+use crate::calibrate::{self, Codes, Effort, Feeds, Outcome, Progress, Scope, Settings, Tuning};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -82,6 +82,7 @@ impl Quantizer {
             edge_bits: None,
             keep_float: Vec::new(),
             without: Vec::new(),
+            tuning: Tuning::default(),
             seed: 0,
         };
         Self {
@@ -172,16 +173,49 @@ impl Quantizer {
             sites = model.structure.sites.len(),
             "calibrating"
         );
-        let mut outcome = calibrate::calibrate(
-            &model.graph,
-            &model.structure,
-            &feeds,
-            &self.settings,
-            progress,
-        )?;
+        let settings = Settings {
+            tuning: self.tuning(model, calibration, progress)?,
+            ..self.settings.clone()
+        };
+        let mut outcome =
+            calibrate::calibrate(&model.graph, &model.structure, &feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
         outcome.plan.settings = self.described(feeds.samples());
         Ok(outcome)
+    }
+
+    /// At the best effort the tuning that comes nearest to the float outputs on the last quarter of the samples when the
+    /// others are calibrated on; with fewer than eight samples, and at less effort, the default.
+    fn tuning(
+        &self,
+        model: &FloatModel,
+        calibration: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Tuning, Error> {
+        let samples = self.samples.min(calibration.len());
+        let default = self.settings.tuning;
+        if self.settings.effort != Effort::Best || samples < 8 {
+            return Ok(default);
+        }
+        let seen = samples - samples / 4;
+        let unseen = Batches::new(calibration, seen..samples, model.batch());
+        Tuning::search(|tuning| {
+            let mut trial = self.clone();
+            trial.samples = seen;
+            trial.settings.tuning = tuning;
+            // The candidate is tried as it is, without a search of its own.
+            trial.settings.effort = Effort::Balanced;
+            let outcome = trial.plan(model, calibration, progress)?;
+            let message = trial.apply(model, &outcome.plan)?;
+            let candidate = Candidate {
+                path: &model.path,
+                message: &message,
+            };
+            let judged = verify(model, candidate, &unseen, Runtime::Tract, progress)?;
+            let db = judged.outputs.first().and_then(|output| output.sqnr_db);
+            tracing::info!(?tuning, ?db, "tried");
+            Ok(db)
+        })
     }
 
     /// Emission alone: the model that a plan stands for.

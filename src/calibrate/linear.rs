@@ -440,7 +440,7 @@ impl Calibration<'_> {
             );
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
-        let ridge = RIDGE * (1.0 + 10.0 * doubt);
+        let ridge = self.settings.tuning.ridge * (1.0 + 10.0 * doubt);
         let target = Some(Part::Refit)
             .filter(|part| self.settings.has(*part))
             .and_then(|_| refit(&parameters.weight, k, &moments.h, &moments.c, ridge))
@@ -674,14 +674,10 @@ impl Calibration<'_> {
         // The weakest that is about as good as the best: few rows flatter a strong one.
         let fold = candidates
             .into_iter()
-            .find(|(error, _)| *error <= least * ABOUT_AS_GOOD);
+            .find(|(error, _)| *error <= least * self.settings.tuning.fold_preference);
         Ok(fold.map_or_else(|| Fold::identity(k), |(_, fold)| fold))
     }
 }
-
-/// Error of a weaker fold, in units of the least, up to which it is preferred. On 68 images that were not calibrated on,
-/// ViT-Tiny W4A8 gave 11.0 dB with 1, 11.3 with 1.1, 11.1 with 1.25; W4A4 all 6.0, 5.7 and 5.1.
-const ABOUT_AS_GOOD: f64 = 1.1;
 
 /// Rows that folds are compared on.
 const FOLD_ROWS: usize = 128;
@@ -694,9 +690,6 @@ pub enum Choice {
     /// Stay float, for this reason.
     Float(String),
 }
-
-/// Ridge of the re-fit, in units of the mean diagonal of `H`: strong, as tokens of one image are far from independent.
-const RIDGE: f32 = 3.0;
 
 /// How much wider than the seen range a quantiser should be: `n` tokens of a normal channel reach about `√(2·ln n)`
 /// standard deviations, and four should fit. Above a few thousand tokens nothing is added.

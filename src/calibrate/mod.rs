@@ -15,6 +15,7 @@ mod product;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::collections::HashMap;
 
@@ -33,6 +34,7 @@ use guard::Guard;
 use linear::Parameters;
 use migrate::{Carrier, Migration};
 pub use parts::Part;
+pub use tuning::Tuning;
 
 /// What is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +48,11 @@ pub enum Scope {
 /// How long to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// Seconds.
+    /// Seconds; at 8 bits weights are rounded to nearest.
     Fast,
-    /// More rows to search on.
+    /// Weights are solved for at 8 bits too, and sites see the quantised part of the network.
     Balanced,
-    /// Every search, on every row that fits.
+    /// The balanced search several times over: with the [`Tuning`] that does best on inputs held out.
     Best,
 }
 
@@ -84,6 +86,8 @@ pub struct Settings {
     pub keep_float: Vec<String>,
     /// Parts of the recipe that are switched off.
     pub without: Vec<Part>,
+    /// Numbers of the recipe.
+    pub tuning: Tuning,
     /// Seed of what is drawn at random; nothing is at present.
     pub seed: u64,
 }
@@ -182,7 +186,7 @@ pub enum CalibrateError {
 /// How much is searched at one site, from effort and widths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe {
-    /// Rows that quantisers are chosen on.
+    /// Rows that a site's own error is measured on.
     pub rows: usize,
     /// Whether sites see the quantised network's values.
     pub sequential: bool,

@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::linear::{Parameters, Solved};
 use super::{
     CalibrateError, Calibration, Codes, Effort, Feeds, Part, Progress, Recipe, Scope, Settings,
+    Tuning,
 };
 use crate::walk::{Program, Walk};
 
@@ -146,6 +147,7 @@ fn settings(bits: u32, scope: Scope) -> Settings {
         edge_bits: None,
         keep_float: Vec::new(),
         without: vec![Part::Guard],
+        tuning: Tuning::default(),
         seed: 0,
     }
 }

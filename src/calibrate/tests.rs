@@ -48,6 +48,7 @@ fn settings(bits: u32, scope: Scope) -> Settings {
         edge_bits: None,
         keep_float: Vec::new(),
         without: Vec::new(),
+        tuning: Tuning::default(),
         seed: 0,
     }
 }

@@ -95,11 +95,15 @@ impl Calibration<'_> {
         let [proj] = projs[..] else {
             return Ok(None);
         };
-        let Some(rows) = self.rows_behind(walk, index, proj)? else {
+        let (rows, plain) = rayon::join(
+            || self.rows_behind(walk, index, proj),
+            || self.behind(walk, index, proj, |_, _| {}),
+        );
+        let (Some(rows), Some(plain)) = (rows?, plain?) else {
             return Ok(None);
         };
         let carrier = Carrier { site: index, rows };
-        let exact = self.passes_through(walk, &carrier, proj)?;
+        let exact = self.passes_through(walk, &plain, &carrier, proj)?;
         Ok(exact.then_some((proj, carrier)))
     }
 
@@ -143,10 +147,11 @@ impl Calibration<'_> {
         Ok(sound.then_some(numbers))
     }
 
-    /// Whether scales on the carrier's rows arrive at `proj`'s channels, and nowhere else.
+    /// Whether scales on the carrier's rows arrive at `proj`'s channels, and nowhere else; `plain` stands there without them.
     fn passes_through(
         &self,
         walk: &Walk<'_>,
+        plain: &Walk<'_>,
         carrier: &Carrier,
         proj: usize,
     ) -> Result<bool, CalibrateError> {
@@ -159,8 +164,7 @@ impl Calibration<'_> {
                 }
             }
         };
-        let (Some(plain), Some(changed), Some(reader)) = (
-            self.behind(walk, carrier.site, proj, |_, _| {})?,
+        let (Some(changed), Some(reader)) = (
             self.behind(walk, carrier.site, proj, scaled)?,
             self.parameters[proj].as_ref(),
         ) else {
@@ -168,7 +172,7 @@ impl Calibration<'_> {
         };
         let site = &self.structure.sites[proj];
         let (x, y) = (
-            rows(&plain, site, reader.k, 0, World::Float)?,
+            rows(plain, site, reader.k, 0, World::Float)?,
             rows(&changed, site, reader.k, 0, World::Float)?,
         );
         let mut pairs = x.iter().zip(y.iter()).enumerate();

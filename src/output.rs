@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
@@ -50,6 +51,19 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Writes a value as JSON, whole or not at all.
+///
+/// # Errors
+/// [`Error::Write`]: the file cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let failed = |source| Error::Write {
+        path: path.into(),
+        source,
+    };
+    let json = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    write(path, &json).map_err(failed)
 }
 
 /// A temporary file with the permissions of an ordinary new one: the crate's own are for the owner alone.

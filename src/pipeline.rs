@@ -10,7 +10,7 @@ use vitq_passes::quantise::apply;
 use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
-use crate::calibrate::{self, Codes, Effort, Feeds, Outcome, Progress, Scope, Settings, Tuning};
+use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Settings, Tuning};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -73,20 +73,8 @@ impl Default for Quantizer {
 impl Quantizer {
     /// W8A8, Linears only, 32 samples, guarded, for ONNX Runtime.
     pub fn new() -> Self {
-        let settings = Settings {
-            weight_bits: 8,
-            activation_bits: 8,
-            scope: Scope::Linear,
-            effort: Effort::Fast,
-            codes: Codes::Auto,
-            edge_bits: None,
-            keep_float: Vec::new(),
-            without: Vec::new(),
-            tuning: Tuning::default(),
-            seed: 0,
-        };
         Self {
-            settings,
+            settings: Settings::default(),
             samples: CALIBRATION_SAMPLES,
             target: ONNX_RUNTIME,
         }

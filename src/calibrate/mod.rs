@@ -92,6 +92,24 @@ pub struct Settings {
     pub seed: u64,
 }
 
+impl Default for Settings {
+    /// W8A8, Linears only, guarded, in seconds.
+    fn default() -> Self {
+        Settings {
+            weight_bits: 8,
+            activation_bits: 8,
+            scope: Scope::Linear,
+            effort: Effort::Fast,
+            codes: Codes::Auto,
+            edge_bits: None,
+            keep_float: Vec::new(),
+            without: Vec::new(),
+            tuning: Tuning::default(),
+            seed: 0,
+        }
+    }
+}
+
 /// Source of calibration inputs: one feed a run of the model.
 pub trait Feeds: Sync {
     /// Number of feeds.
@@ -274,22 +292,7 @@ pub fn calibrate(
         return Err(CalibrateError::NoInputs);
     }
     let program = Program::new(graph, structure, &feeds.feed(0)?)?;
-    let parameters = structure
-        .sites
-        .par_iter()
-        .map(|s| Parameters::load(graph, s))
-        .collect::<Result<_, _>>()?;
-    let mut state = Calibration {
-        graph,
-        structure,
-        settings,
-        recipe: settings.recipe(),
-        parameters,
-        folds: HashMap::new(),
-        carriers: HashMap::new(),
-        migrations: Vec::new(),
-        guard: None,
-    };
+    let mut state = Calibration::new(graph, structure, settings)?;
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)
     })?;
@@ -318,6 +321,32 @@ pub fn calibrate(
     plan.norms = state.norm_plans();
     state.migrate(&mut plan);
     Ok(Outcome { plan, sites })
+}
+
+impl<'a> Calibration<'a> {
+    /// Before the first site.
+    fn new(
+        graph: &'a Graph,
+        structure: &'a Structure,
+        settings: &'a Settings,
+    ) -> Result<Self, CalibrateError> {
+        let parameters = structure
+            .sites
+            .par_iter()
+            .map(|site| Parameters::load(graph, site))
+            .collect::<Result<_, _>>()?;
+        Ok(Calibration {
+            graph,
+            structure,
+            settings,
+            recipe: settings.recipe(),
+            parameters,
+            folds: HashMap::new(),
+            carriers: HashMap::new(),
+            migrations: Vec::new(),
+            guard: None,
+        })
+    }
 }
 
 impl Calibration<'_> {

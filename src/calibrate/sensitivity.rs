@@ -15,11 +15,8 @@ use vitq_passes::structure::{Role, Site, SiteKind, Structure};
 
 use super::fold::{Channels, Fold};
 use super::guard::Guard;
-use super::linear::{Parameters, Solved};
-use super::{
-    CalibrateError, Calibration, Codes, Effort, Feeds, Part, Progress, Recipe, Scope, Settings,
-    Tuning,
-};
+use super::linear::Solved;
+use super::{CalibrateError, Calibration, Feeds, Part, Progress, Scope, Settings};
 use crate::walk::{Program, Walk};
 
 /// What of a Linear or patch embedding is rounded.
@@ -93,25 +90,10 @@ pub fn measure(
         return Err(CalibrateError::NoInputs);
     };
     let program = Program::new(graph, structure, &feeds.feed(0)?)?;
-    let parameters = structure
-        .sites
-        .par_iter()
-        .map(|site| Parameters::load(graph, site))
-        .collect::<Result<_, _>>()?;
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)
     })?;
-    let state = Calibration {
-        graph,
-        structure,
-        settings: first,
-        recipe: recipe(first),
-        parameters,
-        folds: HashMap::new(),
-        carriers: HashMap::new(),
-        migrations: Vec::new(),
-        guard: None,
-    };
+    let state = Calibration::new(graph, structure, first)?;
     let mut bench = Bench {
         guard: Guard::new(&state, &walk)?,
         state,
@@ -142,21 +124,9 @@ fn settings(bits: u32, scope: Scope) -> Settings {
         weight_bits: bits,
         activation_bits: bits,
         scope,
-        effort: Effort::Fast,
-        codes: Codes::Auto,
-        edge_bits: None,
-        keep_float: Vec::new(),
-        without: vec![Part::Guard],
-        tuning: Tuning::default(),
-        seed: 0,
-    }
-}
-
-/// As in calibration, but in the float world at every width.
-fn recipe(settings: &Settings) -> Recipe {
-    Recipe {
-        sequential: false,
-        ..settings.recipe()
+        // Each site stands alone in a float network.
+        without: vec![Part::Guard, Part::Sequential],
+        ..Settings::default()
     }
 }
 
@@ -202,7 +172,7 @@ impl Bench<'_> {
     fn enter(&mut self, i: usize) {
         let (settings, folds) = &mut self.widths[i];
         self.state.settings = settings;
-        self.state.recipe = recipe(settings);
+        self.state.recipe = settings.recipe();
         std::mem::swap(&mut self.state.folds, folds);
     }
 

@@ -44,12 +44,7 @@ fn settings(bits: u32, scope: Scope) -> Settings {
         activation_bits: bits,
         scope,
         effort: Effort::Balanced,
-        codes: Codes::Auto,
-        edge_bits: None,
-        keep_float: Vec::new(),
-        without: Vec::new(),
-        tuning: Tuning::default(),
-        seed: 0,
+        ..Settings::default()
     }
 }
 
@@ -70,18 +65,7 @@ impl Feeds for Constant {
 }
 
 fn state<'a>(model: &'a FloatModel, settings: &'a Settings) -> Calibration<'a> {
-    let load = |site| Parameters::load(&model.graph, site).unwrap();
-    Calibration {
-        graph: &model.graph,
-        structure: &model.structure,
-        settings,
-        recipe: settings.recipe(),
-        parameters: model.structure.sites.iter().map(load).collect(),
-        folds: HashMap::new(),
-        carriers: HashMap::new(),
-        migrations: Vec::new(),
-        guard: None,
-    }
+    Calibration::new(&model.graph, &model.structure, settings).unwrap()
 }
 
 /// The carriers found on a walk over the whole network, by `proj`.

@@ -83,11 +83,6 @@ impl Report {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Write {
-            path: path.into(),
-            source,
-        };
-        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
-        output::write(path, &json).map_err(failed)
+        output::write_json(path, self)
     }
 }

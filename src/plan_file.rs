@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, Plan, VERSION};
+use vitq_passes::plan::{Decision, LinearPlan, Plan, VERSION};
 
 use crate::output;
 
@@ -236,7 +236,6 @@ pub fn check_model(
 enum ArrayMut<'a> {
     F32(&'a mut Vec<f32>),
     I8(&'a mut Vec<i8>),
-    U8(&'a mut Vec<u8>),
 }
 
 impl ArrayMut<'_> {
@@ -244,14 +243,13 @@ impl ArrayMut<'_> {
         match self {
             Self::F32(_) => Dtype::F32,
             Self::I8(_) => Dtype::I8,
-            Self::U8(_) => Dtype::U8,
         }
     }
 
     /// Type and little-endian bytes of an array that isn't empty; it is empty afterwards.
     fn take(self) -> Option<(Dtype, Vec<u8>)> {
         let dtype = self.dtype();
-        let bytes = match self {
+        let bytes: Vec<u8> = match self {
             Self::F32(array) => std::mem::take(array)
                 .iter()
                 .flat_map(|v| v.to_le_bytes())
@@ -260,7 +258,6 @@ impl ArrayMut<'_> {
                 .iter()
                 .flat_map(|v| v.to_le_bytes())
                 .collect(),
-            Self::U8(array) => std::mem::take(array),
         };
         (!bytes.is_empty()).then_some((dtype, bytes))
     }
@@ -276,7 +273,6 @@ impl ArrayMut<'_> {
                     .collect()
             }
             Self::I8(array) => *array = bytes.iter().map(|&b| i8::from_le_bytes([b])).collect(),
-            Self::U8(array) => *array = bytes.to_vec(),
         }
     }
 }
@@ -310,12 +306,8 @@ fn visit<E>(
                 see(format!("{name}#weight"), ArrayMut::F32(weight))?;
                 see(format!("{name}#bias"), ArrayMut::F32(bias))?;
             }
-            Decision::Float { replace: None, .. } => {}
+            Decision::Float { replace: None, .. } | Decision::Product { .. } => {}
             Decision::Linear(linear) => visit_linear(name, linear, see)?,
-            Decision::Product { left, right } => {
-                visit_activation(&format!("{name}#left"), left, see)?;
-                visit_activation(&format!("{name}#right"), right, see)?;
-            }
         }
     }
     Ok(())
@@ -327,7 +319,6 @@ fn visit_linear<E>(
     see: &mut impl FnMut(String, ArrayMut<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let weight = &mut linear.weight;
-    visit_activation(&format!("{name}#activation"), &mut linear.activation, see)?;
     see(
         format!("{name}#weight.codes"),
         ArrayMut::I8(&mut weight.codes),
@@ -357,21 +348,10 @@ fn visit_linear<E>(
     Ok(())
 }
 
-fn visit_activation<E>(
-    key: &str,
-    activation: &mut Activation,
-    see: &mut impl FnMut(String, ArrayMut<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    match activation {
-        Activation::Codebook { table, .. } => see(format!("{key}.table"), ArrayMut::U8(table)),
-        Activation::Uniform { .. } | Activation::Log { .. } => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vitq_passes::plan::{LowRank, NormPlan, SitePlan, Weight};
+    use vitq_passes::plan::{Activation, LowRank, NormPlan, Segment, SitePlan, Weight};
 
     fn uniform() -> Activation {
         Activation::Uniform {
@@ -385,10 +365,11 @@ mod tests {
         LinearPlan {
             activation: Activation::Codebook {
                 scale: 0.3,
-                zero_point: 9,
-                table: (0..=255).collect(),
-                level_scale: 0.3,
-                level_zero: 128,
+                segments: vec![Segment {
+                    step: 2,
+                    from: -8,
+                    to: 22,
+                }],
             },
             pre_scale: Some(vec![0.1, 1e-30, 3.0]),
             weight: Weight {
@@ -485,7 +466,7 @@ mod tests {
         let (_folder, path) = saved();
         let json = fs::read_to_string(&path)
             .unwrap()
-            .replace("\"version\": 1", "\"version\": 99");
+            .replace("\"version\": 2", "\"version\": 99");
         fs::write(&path, json).unwrap();
         assert!(matches!(
             load(&path),

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -114,20 +114,25 @@ pub enum Activation {
         /// Codes by which δ lies below one.
         shift: u8,
     },
-    /// A codebook with levels on the uint8 grid: the fine code `q = clamp(round(x/scale) + zero_point, 0, 255)`
-    /// is sent to its nearest level, `x̂ = (level - level_zero)·level_scale`.
+    /// A codebook with levels on the uint8 grid, evenly spaced within each of a few segments:
+    /// `x̂ = scale·(from₁ + Σ_j (clamp(step_j·round(x/(step_j·scale)), from_j, to_j) - from_j))`
     Codebook {
-        /// Step of the fine code.
+        /// Unit of the grid, > 0.
         scale: f32,
-        /// Zero point of the fine code.
-        zero_point: u8,
-        /// 256 entries: fine code → level.
-        table: Vec<u8>,
-        /// Step of the levels (equal to `scale` unless the levels are an analytic family).
-        level_scale: f32,
-        /// Level that stands for zero.
-        level_zero: u8,
+        /// Ascending; each begins where the one before ends, and zero lies within one of them.
+        segments: Vec<Segment>,
     },
+}
+
+/// Levels `from, from + step, …, to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Distance of the levels in units of the grid, > 0.
+    pub step: u8,
+    /// First level, a multiple of `step`; zero stands for 0.0.
+    pub from: i16,
+    /// Last level, a multiple of `step`.
+    pub to: i16,
 }
 
 /// A quantised weight: `ŵ[o][i] = (codes[o][i] - zero_point[o])·scale[o]`.

@@ -2,16 +2,18 @@
 
 mod codebook;
 mod held_out;
+mod levels;
 mod log;
 mod points;
 mod uniform;
 
-use vitq_passes::plan::Activation;
+use vitq_passes::plan::{Activation, Segment};
 
 use crate::run::vector::vectorised;
 
-pub use codebook::{Bin, best_levels, codebook};
+pub use codebook::{codebook, segments};
 pub use held_out::held_out_factor;
+pub use levels::{Bin, best_levels};
 pub use log::log;
 pub use points::{Histogram, Points};
 pub use uniform::{from_range, uniform};
@@ -46,26 +48,59 @@ pub fn apply(quantiser: &Activation, values: &mut [f32]) {
                 *v = table[log::code(*v, *step, *shift, zero) as usize];
             }
         }
-        Activation::Codebook {
-            scale,
-            zero_point,
-            table,
-            level_scale,
-            level_zero,
-        } => {
-            let (lo, hi) = code_range(8, *zero_point);
-            let zero = f32::from(*zero_point);
-            let values_of: Vec<f32> = table
-                .iter()
-                .map(|&l| (f32::from(l) - f32::from(*level_zero)) * level_scale)
-                .collect();
-            vectorised(|| {
-                for v in values {
-                    let code = round((*v / scale).clamp(lo, hi)) + zero;
-                    *v = values_of[code as usize & 255];
-                }
-            });
+        Activation::Codebook { scale, segments } => {
+            let ramps: Vec<Ramp> = segments.iter().map(|s| Ramp::new(*scale, *s)).collect();
+            let first = segments.first().map_or(0.0, |s| f32::from(s.from));
+            for values in values.chunks_mut(CHUNK) {
+                staircase(values, &ramps, first, *scale);
+            }
         }
+    }
+}
+
+/// Values that stay in the first cache while one ramp after the other is added up.
+const CHUNK: usize = 1024;
+
+/// `x̂ = scale·(first + Σ ramps(x))`, at most [`CHUNK`] values.
+fn staircase(values: &mut [f32], ramps: &[Ramp], first: f32, scale: f32) {
+    let mut levels = [0.0; CHUNK];
+    let levels = &mut levels[..values.len()];
+    levels.fill(first);
+    vectorised(|| {
+        for ramp in ramps {
+            for (level, x) in levels.iter_mut().zip(&*values) {
+                *level += ramp.at(*x);
+            }
+        }
+        for (x, level) in values.iter_mut().zip(&*levels) {
+            *x = level * scale;
+        }
+    });
+}
+
+/// A segment of a codebook as a function that stands still outside of it.
+struct Ramp {
+    step: f32,
+    scale: f32,
+    from: f32,
+    to: f32,
+}
+
+impl Ramp {
+    fn new(scale: f32, segment: Segment) -> Ramp {
+        let step = f32::from(segment.step);
+        Ramp {
+            step,
+            scale: scale * step,
+            from: f32::from(segment.from) / step,
+            to: f32::from(segment.to) / step,
+        }
+    }
+
+    /// Levels above `from`, in units of the codebook's grid.
+    #[inline(always)]
+    fn at(&self, x: f32) -> f32 {
+        (round((x / self.scale).clamp(self.from, self.to)) - self.from) * self.step
     }
 }
 
@@ -81,18 +116,9 @@ pub fn widened(quantiser: Activation, factor: f32) -> Activation {
             scale: scale * factor,
             zero_point,
         },
-        Activation::Codebook {
-            scale,
-            zero_point,
-            table,
-            level_scale,
-            level_zero,
-        } => Activation::Codebook {
+        Activation::Codebook { scale, segments } => Activation::Codebook {
             scale: scale * factor,
-            zero_point,
-            table,
-            level_scale: level_scale * factor,
-            level_zero,
+            segments,
         },
         log => log,
     }
@@ -108,11 +134,15 @@ fn code_range(bits: u32, zero_point: u8) -> (f32, f32) {
 pub fn bits(quantiser: &Activation) -> u32 {
     match quantiser {
         Activation::Uniform { bits, .. } | Activation::Log { bits, .. } => *bits,
-        Activation::Codebook { table, .. } => {
-            let mut levels = table.clone();
-            levels.sort_unstable();
-            levels.dedup();
-            levels.len().next_power_of_two().trailing_zeros()
+        Activation::Codebook { segments, .. } => {
+            let steps: u32 = segments.iter().map(|s| steps(*s)).sum();
+            (steps + 1).next_power_of_two().trailing_zeros()
         }
     }
+}
+
+/// Steps of a segment.
+fn steps(segment: Segment) -> u32 {
+    let length = i32::from(segment.to) - i32::from(segment.from);
+    length.unsigned_abs() / u32::from(segment.step).max(1)
 }

@@ -40,7 +40,7 @@ fn a_row_is_what_quantize_gives_without_the_part() {
     assert_eq!(db(&rows[0]), quantised(&folder, &left));
     let without = [&left[..], &["gptq"]].concat();
     assert_eq!(of("gptq"), quantised(&folder, &without));
-    assert!(of("refit") < db(&rows[0]) && of("bias") != db(&rows[0]));
+    assert!(of("refit") != db(&rows[0]) && of("bias") != db(&rows[0]));
 }
 
 #[test]

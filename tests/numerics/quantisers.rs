@@ -1,8 +1,8 @@
 //! What quantisers do to values, and how good the chosen ones are.
 
 use serde_json::json;
-use vitq::quant::{Points, apply, codebook, from_range, log, uniform};
-use vitq_passes::plan::Activation;
+use vitq::quant::{Points, apply, codebook, from_range, log, segments, uniform};
+use vitq_passes::plan::{Activation, Segment};
 
 use crate::judge::{Random, ask, numbers, same};
 
@@ -107,45 +107,80 @@ fn log_codes_are_the_papers() {
 }
 
 #[test]
-fn a_codebook_gives_the_level_of_the_fine_code() {
-    let points = Points::equal(Random(8).tailed(4000));
-    for bits in [2, 3, 4] {
-        let quantiser = codebook(&points, bits);
-        let Activation::Codebook {
-            scale,
-            zero_point,
-            ref table,
-            level_scale,
-            level_zero,
-        } = quantiser
-        else {
-            panic!("{quantiser:?}")
-        };
-        let mut levels = table.clone();
-        levels.dedup();
+fn a_codebook_gives_the_nearest_level() {
+    for tailed in [Random(8).tailed(4000), Random(9).normals(4000)] {
+        let points = Points::equal(tailed);
+        for bits in [2, 3, 4, 6] {
+            let quantiser = codebook(&points, bits);
+            let levels = levels(&quantiser);
+            assert_eq!(levels.len(), 1 << bits, "{quantiser:?}");
+            assert!(levels.contains(&0.0) && levels.is_sorted(), "{levels:?}");
+            let given = applied(&quantiser, &points.values);
+            for (x, given) in points.values.iter().zip(given) {
+                let distance = |level: f64| (level - f64::from(*x)).abs();
+                let nearest = levels.iter().map(|&l| distance(l)).reduce(f64::min);
+                let (given, nearest) = (distance(f64::from(given)), nearest.expect("levels"));
+                assert!(given <= nearest + 1e-6, "{x}: {given}, {nearest}");
+            }
+        }
+    }
+}
+
+/// All levels of a codebook, ascending.
+fn levels(codebook: &Activation) -> Vec<f64> {
+    let Activation::Codebook { scale, segments } = codebook else {
+        panic!("{codebook:?}")
+    };
+    let mut levels: Vec<i16> = segments
+        .iter()
+        .flat_map(|s| (s.from..=s.to).step_by(usize::from(s.step)))
+        .collect();
+    levels.dedup();
+    levels
+        .iter()
+        .map(|&l| f64::from(l) * f64::from(*scale))
+        .collect()
+}
+
+#[test]
+fn segments_equal_all_choices_tried() {
+    const STEPS: [i16; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+    for (seed, lowest, most) in [(1, 0, 3), (2, 9, 1), (3, 14, 2), (4, 20, 3)] {
+        let points = Points::equal(Random(seed).tailed(60).iter().map(|x| 4.0 * x).collect());
+        let mut least = f64::INFINITY;
+        for start in -lowest..=0 {
+            for choice in 0..1000_usize {
+                let steps = [choice % 10, choice / 10 % 10, choice / 100].map(|i| STEPS[i]);
+                let mut chosen: Vec<Segment> = Vec::new();
+                let mut at = start;
+                for step in steps {
+                    match chosen.last_mut() {
+                        Some(last) if i16::from(last.step) == step => last.to += step,
+                        _ => chosen.push(Segment {
+                            step: step as u8,
+                            from: at,
+                            to: at + step,
+                        }),
+                    }
+                    at += step;
+                }
+                let aligned = chosen
+                    .iter()
+                    .all(|s| s.from % i16::from(s.step) == 0 && s.to % i16::from(s.step) == 0);
+                if aligned && at >= 0 && chosen.len() <= most {
+                    let codebook = Activation::Codebook {
+                        scale: 1.0,
+                        segments: chosen,
+                    };
+                    least = least.min(error(&codebook, &points));
+                }
+            }
+        }
+        let (chosen, given) = segments(&points, (1.0, lowest as usize), 4, most).expect("a choice");
         assert!(
-            levels.is_sorted() && levels.len() <= 1 << bits,
-            "{levels:?}"
+            (given - least).abs() <= 1e-5 * least,
+            "{chosen:?}: {given}, {least}"
         );
-        for (code, &level) in table.iter().enumerate() {
-            let nearest = levels.iter().map(|&l| usize::from(l).abs_diff(code)).min();
-            assert_eq!(
-                Some(usize::from(level).abs_diff(code)),
-                nearest,
-                "code {code}"
-            );
-        }
-        let fine = ask(
-            "quantised",
-            &json!({"x": points.values, "bits": 8, "scale": scale, "zero_point": zero_point}),
-        );
-        let given = applied(&quantiser, &points.values);
-        for (given, fine) in given.iter().zip(numbers(&fine)) {
-            let code = (fine / f64::from(scale)).round() as i64 + i64::from(zero_point);
-            let level = table[usize::try_from(code).expect("a code")];
-            let expected = (f32::from(level) - f32::from(level_zero)) * level_scale;
-            assert_eq!(*given, expected);
-        }
     }
 }
 

@@ -55,8 +55,7 @@ pub(super) fn emit(
 /// Step of the quantised input, which the bias shares.
 fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformError> {
     let step = match activation {
-        Activation::Uniform { scale, .. } => *scale,
-        Activation::Codebook { level_scale, .. } => *level_scale,
+        Activation::Uniform { scale, .. } | Activation::Codebook { scale, .. } => *scale,
         Activation::Log { .. } => {
             let problem = "logarithmic codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser";
             return Err(TransformError::new(&site.name, problem));

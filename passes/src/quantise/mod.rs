@@ -13,6 +13,7 @@ mod report;
 mod uniform;
 mod weight;
 
+pub use codebook::fits;
 pub use error::ApplyError;
 pub use report::{Form, Report, SiteReport};
 

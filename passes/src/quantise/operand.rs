@@ -93,22 +93,8 @@ impl<'g> Operands<'g> {
             Activation::Log { bits, step, shift } => {
                 log::emit(self.graph, name, scaled, *bits, *step, *shift)
             }
-            Activation::Codebook {
-                scale,
-                zero_point,
-                table,
-                level_scale,
-                level_zero,
-            } => {
-                let fine = codebook::Grid {
-                    scale: *scale,
-                    zero_point: *zero_point,
-                };
-                let levels = codebook::Grid {
-                    scale: *level_scale,
-                    zero_point: *level_zero,
-                };
-                codebook::emit(self.graph, name, scaled, fine, table, levels)
+            Activation::Codebook { scale, segments } => {
+                codebook::emit(self.graph, name, scaled, *scale, segments)
             }
         }
     }

@@ -15,7 +15,8 @@ use crate::plan::Weight;
 use crate::structure::{Site, SiteKind};
 use crate::transform::{TransformError, check_lengths, transposed};
 
-use super::codebook::look_up;
+/// ONNX `TensorProto.DataType.INT32`
+const INT32: i64 = 6;
 
 /// Whether the codes are stored in 4 bits.
 pub(super) fn is_packed(weight: &Weight) -> bool {
@@ -136,4 +137,11 @@ fn packed(
         &Tensor::from_i8(&[table.len()], table),
     );
     Ok(look_up(graph, name, table, codes))
+}
+
+/// `table[codes]`: Gather wants indices of 32 bits.
+fn look_up(graph: &mut Graph, name: &str, table: Outlet, codes: Outlet) -> Outlet {
+    let cast = Op::new("Cast", &format!("{name}/Cast")).with_int("to", INT32);
+    let codes = graph.insert_op(cast, &[codes]);
+    graph.insert("Gather", &format!("{name}/Gather"), &[table, codes])
 }

@@ -69,11 +69,16 @@ class Case:
 def quantise(x, activation):
     """Integer codes, their zero point and step, of a uniform or codebook quantiser."""
     kind, a = next(iter(activation.items()))
-    fine = np.rint((x / np.float32(a["scale"])).astype(np.float32)).astype(np.int64) + a["zero_point"]
+    scale = np.float32(a["scale"])
     if kind == "uniform":
-        return np.clip(fine, 0, 2 ** a["bits"] - 1), a["zero_point"], np.float32(a["scale"])
-    table = np.array(a["table"])
-    return table[np.clip(fine, 0, 255)], a["level_zero"], np.float32(a["level_scale"])
+        codes = np.rint((x / scale).astype(np.float32)).astype(np.int64) + a["zero_point"]
+        return np.clip(codes, 0, 2 ** a["bits"] - 1), a["zero_point"], scale
+    codes = np.full(x.shape, a["segments"][0]["from"], np.int64)
+    for segment in a["segments"]:
+        step = segment["step"]
+        level = step * np.rint((x / np.float32(step * scale)).astype(np.float32)).astype(np.int64)
+        codes += np.clip(level, segment["from"], segment["to"]) - segment["from"]
+    return codes, 0, scale
 
 
 def dequantised(x, activation):

@@ -1,7 +1,7 @@
 //! Linears and patch embeddings against integer arithmetic.
 
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Segment, Weight};
 use vitq_passes::quantise::{Report, apply};
 use vitq_passes::target::Target;
 
@@ -35,21 +35,18 @@ pub fn uniform(bits: u32, zero_point: u8) -> Activation {
     }
 }
 
-fn codebook() -> Activation {
-    // 16 levels, wider apart at the ends.
-    let level = |fine: i32| {
-        let k = (fine - 128).signum()
-            * i32::from(((fine - 128).abs() as f32 / 2.0).sqrt().round() as i16);
-        (128 + 2 * k * k.abs()).clamp(0, 255) as u8
-    };
-    let table = (0..256).map(level).collect();
-    Activation::Codebook {
-        scale: 0.03125,
-        zero_point: 128,
-        table,
-        level_scale: 0.03125,
-        level_zero: 128,
-    }
+/// Levels wider apart at the ends; steps that are sums of several powers of two.
+fn codebooks() -> [Activation; 3] {
+    let segment = |step, from, to| Segment { step, from, to };
+    [
+        vec![segment(8, -32, -8), segment(1, -8, 0), segment(6, 0, 36)],
+        vec![segment(1, 0, 8), segment(4, 8, 24), segment(12, 24, 72)],
+        vec![segment(4, -16, -8), segment(1, -8, 8), segment(4, 8, 32)],
+    ]
+    .map(|segments| Activation::Codebook {
+        scale: 0.0625,
+        segments,
+    })
 }
 
 /// Weight scales that are powers of two, so that no float operation rounds.
@@ -148,12 +145,14 @@ fn the_input_is_scaled_first() {
 
 #[test]
 fn codebook_activations_stay_integers() {
-    judge(
-        &network("N", true),
-        linear(codebook(), weight(8, INPUTS, OUTPUTS)),
-        "exact",
-        &[],
-    );
+    for codebook in codebooks() {
+        judge(
+            &network("N", true),
+            linear(codebook, weight(8, INPUTS, OUTPUTS)),
+            "exact",
+            &[],
+        );
+    }
 }
 
 #[test]
@@ -181,7 +180,7 @@ fn codebook_weights_are_stored_in_four_bits() {
         };
         judge(
             &network("N", true),
-            linear(codebook(), weight),
+            linear(codebooks()[0].clone(), weight),
             "exact",
             &[],
         );

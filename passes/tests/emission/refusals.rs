@@ -1,6 +1,6 @@
 //! Plans that do not fit: each is refused with the place and the mend.
 
-use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, NormPlan, Plan};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, NormPlan, Plan, Segment};
 use vitq_passes::quantise::{ApplyError, apply};
 use vitq_passes::target::Target;
 use vitq_passes::transform::{LinearParams, repq, scale};
@@ -127,20 +127,39 @@ fn numbers_of_another_shape() {
         &fc(LinearPlan { low_rank, ..good() }),
         &["fc", "factor B", "7"],
     );
-    let short = Activation::Codebook {
-        scale: 1.0,
-        zero_point: 0,
-        table: vec![0; 16],
-        level_scale: 1.0,
-        level_zero: 0,
-    };
-    says(
-        &fc(LinearPlan {
-            activation: short,
-            ..good()
-        }),
-        &["fc/input", "codebook", "256"],
-    );
+}
+
+#[test]
+fn codebooks_that_no_codes_can_stand_for() {
+    let segment = |step, from, to| Segment { step, from, to };
+    for (segments, problem) in [
+        (vec![], "follow each other"),
+        (vec![segment(1, 1, 8)], "hold zero"),
+        (vec![segment(0, 0, 8)], "multiples of their steps"),
+        (vec![segment(3, 0, 8)], "multiples of their steps"),
+        (vec![segment(2, 8, 0)], "follow each other"),
+        (
+            vec![segment(1, 0, 8), segment(2, 10, 12)],
+            "follow each other",
+        ),
+        (
+            vec![segment(1, 0, 100), segment(2, 100, 200)],
+            "too far for uint8",
+        ),
+        (vec![segment(1, -300, 8)], "too far for uint8"),
+    ] {
+        let activation = Activation::Codebook {
+            scale: 1.0,
+            segments,
+        };
+        says(
+            &fc(LinearPlan {
+                activation,
+                ..good()
+            }),
+            &["fc/input", "codebook", problem],
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every form as text: the graph before stands in the test, the graph after in a file of its name.
 
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Segment, Weight};
 use vitq_passes::quantise::apply;
 use vitq_passes::target::Target;
 
@@ -92,13 +92,10 @@ fn linear_without_bias_and_a_low_rank_branch() {
 #[test]
 fn codebooks() {
     let before = LINEAR.replace("17", "21");
-    let table = (0..=255).map(|q: u8| q & 0xf0).collect();
+    let segment = |step, from, to| Segment { step, from, to };
     let activation = Activation::Codebook {
-        scale: 0.5,
-        zero_point: 3,
-        table,
-        level_scale: 0.25,
-        level_zero: 2,
+        scale: 0.25,
+        segments: vec![segment(3, -6, 0), segment(1, 0, 6), segment(3, 6, 15)],
     };
     let mut linear = linear(activation);
     linear.weight.bits = 4;

@@ -16,6 +16,7 @@ pub mod sensitivity;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod widths;
 
 use std::collections::HashMap;
 
@@ -35,6 +36,7 @@ use linear::Parameters;
 use migrate::{Carrier, Migration};
 pub use parts::Part;
 pub use tuning::Tuning;
+pub use widths::{Width, Widths};
 
 /// What is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub struct Settings {
     pub codes: Codes,
     /// Width of the patch embedding and the head, if another one.
     pub edge_bits: Option<u32>,
+    /// Widths of single sites; the guard then neither widens a site nor leaves it float.
+    pub widths: Option<Widths>,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
     /// Parts of the recipe that are switched off.
@@ -102,6 +106,7 @@ impl Default for Settings {
             effort: Effort::Fast,
             codes: Codes::Auto,
             edge_bits: None,
+            widths: None,
             keep_float: Vec::new(),
             without: Vec::new(),
             tuning: Tuning::default(),
@@ -219,7 +224,7 @@ impl Settings {
     }
 
     fn recipe(&self) -> Recipe {
-        let low = self.weight_bits < 8 || self.activation_bits < 8;
+        let low = self.narrowest() != (8, 8);
         let rows = match self.effort {
             Effort::Fast => 128,
             Effort::Balanced => 1024,
@@ -232,9 +237,18 @@ impl Settings {
         }
     }
 
+    /// Width of the narrowest weights and of the narrowest activations, the edges apart.
+    fn narrowest(&self) -> (u32, u32) {
+        let asked = (self.weight_bits, self.activation_bits);
+        self.widths.as_ref().map_or(asked, Widths::narrowest)
+    }
+
     /// Widths (weight, activation) at a site.
-    fn bits(&self, site: &Site) -> (u32, u32) {
+    pub(crate) fn bits(&self, site: &Site) -> (u32, u32) {
         use vitq_passes::structure::Role;
+        if let Some(Width::Bits(weight, activation)) = self.width(site) {
+            return (weight, activation);
+        }
         let edge = matches!(site.role, Role::Head | Role::PatchEmbed);
         let (weight, activation) = match (edge, self.edge_bits) {
             (true, Some(bits)) => (bits, bits),
@@ -248,14 +262,23 @@ impl Settings {
         }
     }
 
+    fn width(&self, site: &Site) -> Option<Width> {
+        self.widths.as_ref()?.get(&site.name)
+    }
+
     /// Why a site stays float without being looked at.
-    fn float_reason(&self, site: &Site) -> Option<String> {
+    pub(crate) fn float_reason(&self, site: &Site) -> Option<String> {
         if self
             .keep_float
             .iter()
             .any(|k| *k == site.name || *k == site.path)
         {
             return Some("asked for with --keep-float".into());
+        }
+        match self.width(site) {
+            Some(Width::Float) => return Some("the budget leaves it float".into()),
+            Some(Width::Bits(..)) => return None,
+            None => {}
         }
         let linear = site.kind == SiteKind::Linear;
         (self.scope == Scope::Linear && !linear)

@@ -94,6 +94,7 @@ impl Args {
             effort: self.effort.into(),
             codes: self.codes.into(),
             edge_bits: self.edge_bits,
+            widths: None,
             keep_float: self.keep_float.clone(),
             without: self.without(),
             tuning: Tuning::default(),

@@ -10,6 +10,7 @@ use vitq_passes::quantise::apply;
 use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
+use crate::budget::{self, Budget};
 use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Settings, Tuning};
 use crate::contract::Source;
 use crate::error::Error;
@@ -37,8 +38,9 @@ pub const CALIBRATION_SAMPLES: usize = 32;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Quantizer {
-    settings: Settings,
-    samples: usize,
+    pub(crate) settings: Settings,
+    pub(crate) samples: usize,
+    pub(crate) budget: Option<Budget>,
     target: Target,
 }
 
@@ -76,6 +78,7 @@ impl Quantizer {
         Self {
             settings: Settings::default(),
             samples: CALIBRATION_SAMPLES,
+            budget: None,
             target: ONNX_RUNTIME,
         }
     }
@@ -95,6 +98,13 @@ impl Quantizer {
     /// How many samples are calibrated on, where there are as many.
     pub fn samples(mut self, samples: usize) -> Self {
         self.samples = samples;
+        self
+    }
+
+    /// Chooses the widths of the sites so that a budget is kept; those of the settings are then the narrowest weights that
+    /// may be chosen, and the width of all activations.
+    pub fn budget(mut self, budget: Option<Budget>) -> Self {
+        self.budget = budget;
         self
     }
 
@@ -146,7 +156,8 @@ impl Quantizer {
     /// Calibration alone: the numbers, and what was seen on the way to them.
     ///
     /// # Errors
-    /// There is nothing to quantise, a name to keep float is no site's, or a sample or the model does not work.
+    /// There is nothing to quantise, a name to keep float is no site's, the budget cannot be kept, or a sample or the model
+    /// does not work.
     pub fn plan(
         &self,
         model: &FloatModel,
@@ -155,6 +166,9 @@ impl Quantizer {
     ) -> Result<Outcome, Error> {
         model.require_sites(self.settings.scope)?;
         self.require_known_names(model)?;
+        if let Some(budget) = self.budget {
+            return budget::plan(self, budget, (model, calibration), progress);
+        }
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
         tracing::info!(
             feeds = feeds.len(),
@@ -300,12 +314,16 @@ impl Quantizer {
     }
 
     /// The settings in words, for the plan and the emitted model's metadata.
-    fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
+    pub(crate) fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
         let s = &self.settings;
         let without: Vec<_> = s.without.iter().map(|part| part.name()).collect();
+        let mixed = s.widths.as_ref().map_or("", |_| ", site by site");
         let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let entries = [
-            ("bits", format!("w{}a{}", s.weight_bits, s.activation_bits)),
+            (
+                "bits",
+                format!("w{}a{}{mixed}", s.weight_bits, s.activation_bits),
+            ),
             ("scope", word(&s.scope)),
             ("codes", word(&s.codes)),
             ("effort", word(&s.effort)),

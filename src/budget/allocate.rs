@@ -40,9 +40,17 @@ pub fn allocate(sites: &[Vec<Candidate>], limit: u64) -> Result<Allocation, u64>
     let Some(room) = limit.checked_sub(least) else {
         return Err(least);
     };
-    let most: u64 = sites.iter().map(|site| dearest(site) - cheapest(site)).sum();
+    let most: u64 = sites
+        .iter()
+        .map(|site| dearest(site) - cheapest(site))
+        .sum();
     let picks = dynamic(sites, room.min(most));
-    let chosen = || sites.iter().zip(&picks).filter_map(|(site, &pick)| site.get(pick));
+    let chosen = || {
+        sites
+            .iter()
+            .zip(&picks)
+            .filter_map(|(site, &pick)| site.get(pick))
+    };
     Ok(Allocation {
         cost: chosen().map(|it| it.cost).sum(),
         error: chosen().map(|it| it.error).sum(),
@@ -65,7 +73,8 @@ fn dynamic(sites: &[Vec<Candidate>], room: u64) -> Vec<usize> {
     let steps = (room / step) as usize;
     let mut best = vec![0.0f64; steps + 1];
     let mut choices: Vec<Vec<u8>> = Vec::with_capacity(sites.len());
-    let extra = |site: &[Candidate], x: &Candidate| (x.cost - cheapest(site)).div_ceil(step) as usize;
+    let extra =
+        |site: &[Candidate], x: &Candidate| (x.cost - cheapest(site)).div_ceil(step) as usize;
     for site in sites {
         let mut next = vec![f64::INFINITY; steps + 1];
         let mut choice = vec![0u8; steps + 1];
@@ -131,11 +140,15 @@ fn hull(site: &[Candidate]) -> Vec<Candidate> {
     sorted.sort_by(|a, b| a.cost.cmp(&b.cost).then(a.error.total_cmp(&b.error)));
     let mut hull: Vec<Candidate> = Vec::new();
     for candidate in sorted {
-        if hull.last().is_some_and(|last| candidate.error >= last.error) {
+        if hull
+            .last()
+            .is_some_and(|last| candidate.error >= last.error)
+        {
             continue;
         }
         while let [.., a, b] = hull[..] {
-            let rise = |x: &Candidate, y: &Candidate| (x.error - y.error) / (y.cost - x.cost) as f64;
+            let rise =
+                |x: &Candidate, y: &Candidate| (x.error - y.error) / (y.cost - x.cost) as f64;
             if rise(&a, &b) > rise(&b, &candidate) {
                 break;
             }
@@ -165,7 +178,8 @@ mod tests {
     }
 
     fn candidates(largest: u64) -> impl Strategy<Value = Vec<Vec<Candidate>>> {
-        let candidate = (0..largest, 0.0..1.0f64).prop_map(|(cost, error)| Candidate { cost, error });
+        let candidate =
+            (0..largest, 0.0..1.0f64).prop_map(|(cost, error)| Candidate { cost, error });
         prop::collection::vec(prop::collection::vec(candidate, 1..4), 0..7)
     }
 

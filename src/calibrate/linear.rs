@@ -11,7 +11,7 @@ use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::sensitivity::Rounded;
-use super::{CalibrateError, Calibration, Codes, Part, SiteReport};
+use super::{CalibrateError, Calibration, Part, SiteReport};
 use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
@@ -382,7 +382,7 @@ impl Calibration<'_> {
             return chosen;
         }
         let mut factor = margin(tokens);
-        if !self.codebook(bits) {
+        if !self.settings.codes.codebook(bits) {
             let choose = |others: &Histogram| self.activation(&others.points(), bits);
             factor = factor.max(quant::held_out_factor(groups, choose));
         }
@@ -395,25 +395,16 @@ impl Calibration<'_> {
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
-        if self.codebook(bits) {
+        if self.settings.codes.codebook(bits) {
             quant::codebook(points, bits)
         } else {
             quant::uniform(points, bits)
         }
     }
 
-    /// Whether `bits` are spent on a codebook.
-    pub(super) fn codebook(&self, bits: u32) -> bool {
-        match self.settings.codes {
-            Codes::Uniform => false,
-            Codes::Codebook => bits < 8,
-            Codes::Auto => bits < 7,
-        }
-    }
-
     /// The grid for weights `[out, in]` whose errors in column `j` cost `cost[j]`.
     fn grid(&self, w: &[f32], cost: &[f32], bits: u32) -> Grid {
-        if self.codebook(bits) {
+        if self.settings.codes.codebook(bits) {
             Grid::codebook(w, cost.len(), bits, cost)
         } else {
             Grid::uniform(w, cost.len(), bits, cost)

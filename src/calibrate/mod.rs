@@ -4,6 +4,8 @@
 //! the activation's quantiser, the weight's codes, the bias, the guard. In sequential calibration (below 8 bits) a site
 //! sees what the already quantised part of the network produced and aims at the float network's output.
 
+mod bench;
+pub mod candidates;
 mod fold;
 mod guard;
 mod linear;
@@ -27,6 +29,7 @@ use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Decision, NormPlan, Plan, SitePlan, VERSION};
 use vitq_passes::structure::{Site, SiteKind, Structure};
 
+use crate::budget::Kept;
 use crate::input::{Array, InputError};
 use crate::walk::{Program, Walk, WalkError};
 
@@ -67,6 +70,17 @@ pub enum Codes {
     Codebook,
     /// Codebooks up to 6 bits, uniform above.
     Auto,
+}
+
+impl Codes {
+    /// Whether `bits` are spent on a codebook.
+    pub fn codebook(self, bits: u32) -> bool {
+        match self {
+            Codes::Uniform => false,
+            Codes::Codebook => bits < 8,
+            Codes::Auto => bits < 7,
+        }
+    }
 }
 
 /// What is asked for.
@@ -142,6 +156,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// What was seen at each site.
     pub sites: Vec<SiteReport>,
+    /// The budget that the widths were chosen for.
+    pub budget: Option<Kept>,
 }
 
 /// What was seen and done at one site.
@@ -262,17 +278,19 @@ impl Settings {
         }
     }
 
+    /// Whether the user keeps a site float.
+    pub(crate) fn keeps_float(&self, site: &Site) -> bool {
+        let names = &self.keep_float;
+        names.iter().any(|k| *k == site.name || *k == site.path)
+    }
+
     fn width(&self, site: &Site) -> Option<Width> {
         self.widths.as_ref()?.get(&site.name)
     }
 
     /// Why a site stays float without being looked at.
     pub(crate) fn float_reason(&self, site: &Site) -> Option<String> {
-        if self
-            .keep_float
-            .iter()
-            .any(|k| *k == site.name || *k == site.path)
-        {
+        if self.keeps_float(site) {
             return Some("asked for with --keep-float".into());
         }
         match self.width(site) {
@@ -343,7 +361,11 @@ pub fn calibrate(
     }
     plan.norms = state.norm_plans();
     state.migrate(&mut plan);
-    Ok(Outcome { plan, sites })
+    Ok(Outcome {
+        plan,
+        sites,
+        budget: None,
+    })
 }
 
 impl<'a> Calibration<'a> {

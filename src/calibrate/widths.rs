@@ -1,6 +1,7 @@
 //! Widths chosen site by site, in place of one pair for all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What becomes of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,5 +37,14 @@ impl Widths {
 impl FromIterator<(String, Width)> for Widths {
     fn from_iter<I: IntoIterator<Item = (String, Width)>>(widths: I) -> Self {
         Self(widths.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Width::Float => write!(f, "float"),
+            Width::Bits(weights, activations) => write!(f, "w{weights}a{activations}"),
+        }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use vitq_passes::plan::Decision;
 use vitq_passes::structure::{Declined, SiteKind};
 
+use crate::budget::Kept;
 use crate::calibrate::{Outcome, SiteReport};
 use crate::model::FloatModel;
 
@@ -18,6 +19,8 @@ pub struct SitesReport {
     pub sites: Vec<SiteReport>,
     /// Candidates that are no sites, each with the reason.
     pub declined: Vec<Declined>,
+    /// The budget that the widths were chosen for; `null` where none was given.
+    pub budget: Option<Kept>,
 }
 
 /// Sites counted.
@@ -73,6 +76,7 @@ impl SitesReport {
             summary,
             sites: outcome.sites.clone(),
             declined: model.structure.declined.clone(),
+            budget: outcome.budget.clone(),
         }
     }
 }

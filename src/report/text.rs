@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{LeftFloat, Report, SitesReport};
+use crate::budget::{Kept, Trial};
 use crate::verify::{Classifier, Score, Verification};
 
 /// Layers that are named as the least exact ones.
@@ -48,6 +49,9 @@ impl Display for SitesReport {
         for (form, count) in summary.forms.iter().filter(|(form, _)| *form != "float") {
             writeln!(f, "  {count:>4} × {form}")?;
         }
+        if let Some(kept) = &self.budget {
+            write!(f, "{kept}")?;
+        }
         self.write_float_sites(f)?;
         let noted: Vec<_> = self
             .sites
@@ -60,6 +64,53 @@ impl Display for SitesReport {
         noted
             .iter()
             .try_for_each(|(path, note)| writeln!(f, "  {path}: {note}"))
+    }
+}
+
+impl Display for Kept {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let widths = self.widths.iter();
+        let widths: Vec<String> = widths
+            .map(|(width, count)| format!("{count} × {width}"))
+            .collect();
+        write!(
+            f,
+            "budget {}: {}, {}; predicted SQNR {:.1} dB, at most {:.1} dB with other widths",
+            self.budget,
+            Bytes(self.bytes),
+            widths.join(", "),
+            self.predicted_sqnr_db,
+            self.bound_sqnr_db
+        )?;
+        match self.predicted_speedup {
+            Some(speedup) => writeln!(f, "; predicted speed {speedup:.2} times the float model's")?,
+            None => writeln!(f)?,
+        }
+        if let Some(held_out) = &self.held_out {
+            writeln!(f, "  tried on {held_out}")?;
+        }
+        self.trials
+            .iter()
+            .try_for_each(|trial| writeln!(f, "  {trial}"))
+    }
+}
+
+impl Display for Trial {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: predicted {:.1} dB",
+            Bytes(self.bytes),
+            self.predicted_sqnr_db
+        )?;
+        match self.sqnr_db {
+            Some(db) => write!(f, ", measured {db:.1} dB")?,
+            None => write!(f, ", no difference")?,
+        }
+        if let Some(agreement) = self.agreement {
+            write!(f, ", agreement {agreement:.2} %")?;
+        }
+        write!(f, "{}", if self.kept { ": kept" } else { ": missed" })
     }
 }
 

@@ -28,13 +28,13 @@ pub struct Asked<T> {
     pub sites: Vec<T>,
 }
 
-/// Walks the float network and asks at each site that `chosen` names.
+/// Walks the float network and asks at each site that `chosen` names; outputs are compared on the first `inputs`.
 ///
 /// # Errors
 /// There are no inputs or no settings, an input cannot be read, or the float graph cannot be run.
 pub fn at_each_site<T>(
     (graph, structure, feeds): (&Graph, &Structure, &dyn Feeds),
-    settings: &[Settings],
+    (settings, inputs): (&[Settings], usize),
     progress: &dyn Progress,
     chosen: impl Fn(&Site) -> bool,
     ask: impl Fn(&mut Bench<'_>, &Walk<'_>, usize) -> Result<T, CalibrateError>,
@@ -48,7 +48,7 @@ pub fn at_each_site<T>(
     })?;
     let state = Calibration::new(graph, structure, first)?;
     let mut bench = Bench {
-        guard: Guard::new(&state, &walk)?,
+        guard: Guard::new(&state, &walk, inputs)?,
         state,
         settings: settings
             .iter()

@@ -15,6 +15,9 @@ use super::sensitivity::Rounded;
 use super::{CalibrateError, Feeds, Part, Progress, Settings};
 use crate::walk::{Walk, World};
 
+/// Inputs that the outputs are compared on.
+const INPUTS: usize = 8;
+
 /// What one site may become.
 #[derive(Clone, Debug)]
 pub struct SiteCandidates {
@@ -77,7 +80,8 @@ pub fn measure(
             work,
         })
     };
-    at_each_site(model, &settings, progress, |_| true, ask).map(|Asked { sites, .. }| sites)
+    at_each_site(model, (&settings, INPUTS), progress, |_| true, ask)
+        .map(|Asked { sites, .. }| sites)
 }
 
 /// Each site stands alone in a float network.

@@ -11,8 +11,8 @@ use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::walk::{SiteOutput, Walk, World};
 
-/// Inputs that the guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
-const INPUTS: usize = 2;
+/// Inputs that calibration's guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
+pub const INPUTS: usize = 2;
 
 /// dB above the threshold from which one input is enough: how much worse another could be.
 const CLEAR_DB: f64 = 6.0;
@@ -27,9 +27,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Runs the float network on the first inputs of the walk.
-    pub fn new(state: &Calibration<'_>, walk: &Walk<'_>) -> Result<Guard, CalibrateError> {
-        let mut branch = walk.branch(0..INPUTS);
+    /// Runs the float network on the first `inputs` of the walk.
+    pub fn new(
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        inputs: usize,
+    ) -> Result<Guard, CalibrateError> {
+        let mut branch = walk.branch(0..inputs);
         finish(state, &mut branch)?;
         Ok(Guard {
             outputs: branch.outputs(World::Float)?,

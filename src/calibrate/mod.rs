@@ -338,7 +338,7 @@ pub fn calibrate(
         feeds.feed(i).map_err(CalibrateError::from)
     })?;
     if settings.has(Part::Guard) {
-        state.guard = Some(Guard::new(&state, &walk)?);
+        state.guard = Some(Guard::new(&state, &walk, guard::INPUTS)?);
     }
     progress.stage("calibrate", structure.sites.len() as u64);
     let mut plan = Plan {

@@ -12,6 +12,7 @@ use vitq_passes::structure::{Role, Site, SiteKind, Structure};
 
 use super::bench::{Bench, at_each_site};
 use super::fold::{Channels, Fold};
+use super::guard::INPUTS;
 use super::linear::Solved;
 use super::{CalibrateError, Feeds, Part, Progress, Scope, Settings};
 use crate::walk::Walk;
@@ -86,7 +87,7 @@ pub fn measure(
     };
     let asked = at_each_site(
         (graph, structure, feeds),
-        &settings,
+        (&settings, INPUTS),
         progress,
         in_scope,
         cost_of,

@@ -11,7 +11,7 @@ use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
 use crate::budget::{self, Budget};
-use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Settings, Tuning};
+use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Ranks, Settings, Tuning, ranks};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -23,6 +23,9 @@ use crate::verify::{Candidate, Verification, verify};
 
 /// Samples that calibration takes unless told otherwise, as in the RepQ-ViT paper.
 pub const CALIBRATION_SAMPLES: usize = 32;
+
+/// Work of the low-rank branches that are chosen by themselves, for each of the Linears' multiply-accumulates.
+pub const RANK_SHARE: f64 = 0.02;
 
 /// Quantises vision transformers.
 ///
@@ -41,6 +44,7 @@ pub struct Quantizer {
     pub(crate) settings: Settings,
     pub(crate) samples: usize,
     pub(crate) budget: Option<Budget>,
+    auto_rank: bool,
     target: Target,
 }
 
@@ -79,6 +83,7 @@ impl Quantizer {
             settings: Settings::default(),
             samples: CALIBRATION_SAMPLES,
             budget: None,
+            auto_rank: false,
             target: ONNX_RUNTIME,
         }
     }
@@ -105,6 +110,12 @@ impl Quantizer {
     /// may be chosen, and the width of all activations.
     pub fn budget(mut self, budget: Option<Budget>) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// Whether low-rank branches are added where they take the most error away, within [`RANK_SHARE`].
+    pub fn auto_rank(mut self, auto_rank: bool) -> Self {
+        self.auto_rank = auto_rank;
         self
     }
 
@@ -175,10 +186,14 @@ impl Quantizer {
             sites = model.structure.sites.len(),
             "calibrating"
         );
-        let settings = Settings {
+        let mut settings = Settings {
             tuning: self.tuning(model, calibration, progress)?,
             ..self.settings.clone()
         };
+        if self.auto_rank {
+            let model = (&model.graph, &model.structure, &feeds as &dyn Feeds);
+            settings.ranks = ranks::choose(model, &settings, RANK_SHARE, progress)?;
+        }
         let mut outcome =
             calibrate::calibrate(&model.graph, &model.structure, &feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
@@ -207,6 +222,7 @@ impl Quantizer {
             trial.settings.tuning = tuning;
             // The candidate is tried as it is, without a search of its own.
             trial.settings.effort = Effort::Balanced;
+            trial.auto_rank = false;
             let outcome = trial.plan(model, calibration, progress)?;
             let message = trial.apply(model, &outcome.plan)?;
             let candidate = Candidate {
@@ -318,6 +334,11 @@ impl Quantizer {
         let s = &self.settings;
         let without: Vec<_> = s.without.iter().map(|part| part.name()).collect();
         let mixed = s.widths.as_ref().map_or("", |_| ", site by site");
+        let rank = match (&s.ranks, self.auto_rank) {
+            (_, true) | (Ranks::Sites(_), _) => "auto".into(),
+            (Ranks::None, _) => "0".into(),
+            (Ranks::All(rank), _) => rank.to_string(),
+        };
         let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let entries = [
             (
@@ -332,6 +353,7 @@ impl Quantizer {
                 s.edge_bits
                     .map_or_else(|| "as bits".into(), |bits| bits.to_string()),
             ),
+            ("rank", rank),
             ("keep_float", s.keep_float.join(", ")),
             ("without", without.join(", ")),
             ("seed", s.seed.to_string()),

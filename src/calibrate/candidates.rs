@@ -16,7 +16,7 @@ use super::{CalibrateError, Feeds, Part, Progress, Settings};
 use crate::walk::{Walk, World};
 
 /// Inputs that the outputs are compared on.
-const INPUTS: usize = 8;
+pub(super) const INPUTS: usize = 8;
 
 /// What one site may become.
 #[derive(Clone, Debug)]
@@ -221,11 +221,16 @@ fn product(
 }
 
 /// Of an error, relative to the signal; finite.
-fn energy(db: f64) -> f64 {
+pub(super) fn energy(db: f64) -> f64 {
     10f64.powf(-db / 10.0).min(1e6)
 }
 
-fn work(bench: &Bench<'_>, walk: &Walk<'_>, index: usize) -> Result<Work, CalibrateError> {
+/// What a site computes.
+pub(super) fn work(
+    bench: &Bench<'_>,
+    walk: &Walk<'_>,
+    index: usize,
+) -> Result<Work, CalibrateError> {
     let site = &bench.state.structure.sites[index];
     if let Some(parameters) = &bench.state.parameters[index] {
         let (inputs, outputs) = (parameters.k, parameters.out());

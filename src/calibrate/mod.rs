@@ -14,6 +14,7 @@ mod moments;
 mod operand;
 mod parts;
 mod product;
+pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use guard::Guard;
 use linear::Parameters;
 use migrate::{Carrier, Migration};
 pub use parts::Part;
+pub use ranks::Ranks;
 pub use tuning::Tuning;
 pub use widths::{Width, Widths};
 
@@ -100,6 +102,8 @@ pub struct Settings {
     pub edge_bits: Option<u32>,
     /// Widths of single sites; the guard then neither widens a site nor leaves it float.
     pub widths: Option<Widths>,
+    /// Low-rank branches beside the rounded weights.
+    pub ranks: Ranks,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
     /// Parts of the recipe that are switched off.
@@ -121,6 +125,7 @@ impl Default for Settings {
             codes: Codes::Auto,
             edge_bits: None,
             widths: None,
+            ranks: Ranks::None,
             keep_float: Vec::new(),
             without: Vec::new(),
             tuning: Tuning::default(),
@@ -177,6 +182,19 @@ pub struct SiteReport {
     pub network_sqnr_db: Option<f64>,
     /// What the guard did, and its price.
     pub note: Option<String>,
+    /// The low-rank branch beside its rounded weight.
+    pub low_rank: Option<Branch>,
+}
+
+/// What a low-rank branch costs and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Branch {
+    /// Rank.
+    pub rank: usize,
+    /// Its multiply-accumulates for each of the Linear's, percent.
+    pub macs: f64,
+    /// By how much it lowers the energy of the weight's rounding error at the site's output, dB.
+    pub gain_db: f64,
 }
 
 /// Why calibration failed.
@@ -249,7 +267,7 @@ impl Settings {
         Recipe {
             rows,
             sequential: (low || self.effort != Effort::Fast) && self.has(Part::Sequential),
-            solve: low || self.effort != Effort::Fast,
+            solve: low || self.effort != Effort::Fast || self.ranks != Ranks::None,
         }
     }
 
@@ -465,8 +483,12 @@ fn form(decision: &Decision) -> String {
             } else {
                 ""
             };
+            let branch = l
+                .low_rank
+                .as_ref()
+                .map_or_else(String::new, |it| format!(" + rank {}", it.rank));
             format!(
-                "w{} {weight}, a{} {}{scaled}",
+                "w{} {weight}, a{} {}{scaled}{branch}",
                 l.weight.bits,
                 crate::quant::bits(&l.activation),
                 name(&l.activation)

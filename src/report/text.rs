@@ -52,6 +52,7 @@ impl Display for SitesReport {
         if let Some(kept) = &self.budget {
             write!(f, "{kept}")?;
         }
+        self.write_branches(f)?;
         self.write_float_sites(f)?;
         let noted: Vec<_> = self
             .sites
@@ -115,6 +116,18 @@ impl Display for Trial {
 }
 
 impl SitesReport {
+    /// What low-rank branches cost and give.
+    fn write_branches(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(low_rank) = &self.summary.low_rank else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "low rank: {} branches, ranks {} to {}; {:.1} % of the Linears' multiply-adds, in float; they take {:.1} dB off the error of a rounded weight at its output (median)",
+            low_rank.branches, low_rank.least, low_rank.most, low_rank.macs, low_rank.gain_db
+        )
+    }
+
     /// Reasons, each with the sites that share it.
     fn write_float_sites(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();

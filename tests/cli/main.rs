@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bad_input;
+mod budget;
 mod end_to_end;
 mod sensitivity;
 mod vitq;

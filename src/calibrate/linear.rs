@@ -172,14 +172,14 @@ impl Solved {
     }
 
     /// Price and worth of its low-rank branch.
-    fn branch(&self) -> Option<Branch> {
+    fn branch(&self, tokens: usize) -> Option<Branch> {
         let LowRank { rank, .. } = self.low_rank.as_ref()?;
         let (k, out) = (self.fold.r.len(), self.bias.len());
         let total: f64 = self.left_over.iter().sum();
         let rest: f64 = self.left_over.iter().skip(*rank).sum();
         Some(Branch {
             rank: *rank,
-            macs: 100.0 * (rank * (k + out)) as f64 / (k * out) as f64,
+            macs: (tokens * rank * (k + out)) as u64,
             gain_db: 10.0 * (total.max(f64::MIN_POSITIVE) / rest.max(1e-30 * total)).log10(),
         })
     }
@@ -215,7 +215,9 @@ impl Calibration<'_> {
         let fold = upstream.clone().unwrap_or_else(|| Fold::identity(k));
         let solved = self.solve(walk, index, &fold, &channels, self.settings.bits(site))?;
         report.output_sqnr_db = Some(self.local_sqnr(index, &solved, &float));
-        report.low_rank = solved.branch();
+        let tokens = self.tokens(walk, site, k)? / walk.len().max(1);
+        report.macs = Some((tokens * k * solved.bias.len()) as u64);
+        report.low_rank = solved.branch(tokens);
         let Some(guard) = self.guard.take() else {
             return self.keep(walk, index, &solved, upstream.is_some());
         };
@@ -252,7 +254,7 @@ impl Calibration<'_> {
                 self.keep_float(walk, index, reason)
             }
             Choice::Keep(solved) => {
-                report.low_rank = solved.branch();
+                report.low_rank = solved.branch(tokens);
                 self.keep(walk, index, &solved, upstream.is_some())
             }
         }

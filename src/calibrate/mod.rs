@@ -182,6 +182,8 @@ pub struct SiteReport {
     pub network_sqnr_db: Option<f64>,
     /// What the guard did, and its price.
     pub note: Option<String>,
+    /// Multiply-accumulates of a Linear in one run of the model, its branch apart.
+    pub macs: Option<u64>,
     /// The low-rank branch beside its rounded weight.
     pub low_rank: Option<Branch>,
 }
@@ -191,8 +193,8 @@ pub struct SiteReport {
 pub struct Branch {
     /// Rank.
     pub rank: usize,
-    /// Its multiply-accumulates for each of the Linear's, percent.
-    pub macs: f64,
+    /// Its multiply-accumulates in one run of the model.
+    pub macs: u64,
     /// By how much it lowers the energy of the weight's rounding error at the site's output, dB.
     pub gain_db: f64,
 }

@@ -3,7 +3,8 @@
 //!
 //! Rank `i` of a site takes the share `σ_i² / Σσ²` off what its weights' rounding does to the model's outputs, and costs
 //! `tokens·(in + out)` float multiply-accumulates. As the `σ_i` fall, taking the ranks with the most error per work first is
-//! the best choice but for what the last one leaves of the room.
+//! the best choice but for what the last one leaves of the room. A branch never takes more room in the file than four bits
+//! more a weight would: those take more of the error away.
 
 use std::collections::BTreeMap;
 
@@ -112,10 +113,17 @@ fn spectrum(
         let total: f64 = solved.left_over.iter().sum();
         if total > 0.0 {
             let gain = |sigma: &f64| error * sigma / total;
-            measured.gains = solved.left_over.iter().map(gain).collect();
+            let parameters = bench.state.parameters[index].as_ref();
+            let most = parameters.map_or(0, |it| most(it.k, it.out()));
+            measured.gains = solved.left_over.iter().take(most).map(gain).collect();
         }
         Ok(measured)
     })
+}
+
+/// Highest rank whose float factors take as many bits as four more a weight: `32·r·(in + out) ≤ 4·in·out`.
+fn most(inputs: usize, outputs: usize) -> usize {
+    inputs * outputs / (8 * (inputs + outputs)).max(1)
 }
 
 /// Ranks within `room` multiply-accumulates, those with the most error per work first.

@@ -7,7 +7,7 @@ use vitq_passes::plan::Decision;
 use vitq_passes::structure::{Declined, SiteKind};
 
 use crate::budget::Kept;
-use crate::calibrate::{Outcome, SiteReport};
+use crate::calibrate::{Branch, Outcome, SiteReport};
 use crate::model::FloatModel;
 
 /// Sites counted and one by one.
@@ -49,37 +49,24 @@ pub struct LowRankSummary {
     pub least: usize,
     /// The highest rank.
     pub most: usize,
-    /// Multiply-accumulates of the branches for each of all Linears' of one token, percent.
+    /// Multiply-accumulates of the branches, percent of those of all quantised Linears.
     pub macs: f64,
     /// Median of what they take off the energy of the rounding error of their weight at its output, dB.
     pub gain_db: f64,
 }
 
 impl LowRankSummary {
-    fn new(model: &FloatModel, outcome: &Outcome) -> Option<Self> {
-        let sites = model.structure.sites.iter();
-        let linears = sites.filter(|site| site.kind == SiteKind::Linear);
-        let (mut all, mut added) = (0.0, 0.0);
-        let mut branches = Vec::new();
-        for site in linears {
-            let macs = site
-                .parameters
-                .as_ref()
-                .map_or(0, |it| it.inputs * it.outputs) as f64;
-            all += macs;
-            let report = outcome.sites.iter().find(|it| it.site == site.name);
-            if let Some(branch) = report.and_then(|it| it.low_rank) {
-                added += branch.macs * macs;
-                branches.push(branch);
-            }
-        }
+    fn new(sites: &[SiteReport]) -> Option<Self> {
+        let mut branches: Vec<Branch> = sites.iter().filter_map(|site| site.low_rank).collect();
         branches.sort_by(|a, b| a.gain_db.total_cmp(&b.gain_db));
-        let ranks = || branches.iter().map(|it| it.rank);
+        let all: u64 = sites.iter().filter_map(|site| site.macs).sum();
+        let added: u64 = branches.iter().map(|branch| branch.macs).sum();
+        let ranks = || branches.iter().map(|branch| branch.rank);
         Some(Self {
             branches: branches.len(),
             least: ranks().min()?,
             most: ranks().max()?,
-            macs: added / all,
+            macs: 100.0 * added as f64 / all as f64,
             gain_db: branches.get(branches.len() / 2)?.gain_db,
         })
     }
@@ -103,7 +90,7 @@ impl SitesReport {
             forms: BTreeMap::new(),
             float_sites: Vec::new(),
             folded_norms: outcome.plan.norms.len(),
-            low_rank: LowRankSummary::new(model, outcome),
+            low_rank: LowRankSummary::new(&outcome.sites),
         };
         for report in &outcome.sites {
             *summary.forms.entry(report.form.clone()).or_default() += 1;

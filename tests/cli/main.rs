@@ -4,5 +4,6 @@ mod ablate;
 mod bad_input;
 mod budget;
 mod end_to_end;
+mod low_rank;
 mod sensitivity;
 mod vitq;

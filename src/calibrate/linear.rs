@@ -385,7 +385,12 @@ impl Calibration<'_> {
         let spectrum = (self.settings.ranks != Ranks::None)
             .then(|| rounding.left_over(parameters.k))
             .flatten();
-        let rank = self.settings.ranks.of(site);
+        // Eight bits leave next to nothing over.
+        let rank = if weight_bits < 8 {
+            self.settings.ranks.of(site)
+        } else {
+            0
+        };
         let low_rank = spectrum.as_ref().and_then(|it| it.factors(rank));
         let weight = rounding.weight;
         let dequantised = match rounded {

@@ -269,7 +269,7 @@ impl Settings {
         Recipe {
             rows,
             sequential: (low || self.effort != Effort::Fast) && self.has(Part::Sequential),
-            solve: low || self.effort != Effort::Fast || self.ranks != Ranks::None,
+            solve: low || self.effort != Effort::Fast,
         }
     }
 

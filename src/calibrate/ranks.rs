@@ -27,7 +27,7 @@ pub enum Ranks {
     /// None does.
     #[default]
     None,
-    /// Every Linear, one of this rank.
+    /// Every Linear with weights below 8 bits, one of this rank.
     All(usize),
     /// Those with these node names.
     Sites(BTreeMap<String, usize>),

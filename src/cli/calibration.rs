@@ -42,7 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=8))]
     edge_bits: Option<u32>,
     /// Add what rounding the weights left over as a branch of low rank to each Linear: two small float products. N for all, or
-    /// auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds. Pays, if at all, below 8 bits
+    /// auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds. Weights of 8 bits get none. Mixed widths (--budget size=…) gain more
+    /// for the same room
     #[arg(
         long,
         value_name = "N|auto",

@@ -42,7 +42,8 @@ fn branches_take_error_away_and_the_report_says_at_what_price() {
     );
     for site in fixed["sites"].as_array().unwrap() {
         let branch = &site["low_rank"];
-        assert_eq!(branch.is_null(), site["form"] == "float", "{site}");
+        let narrow = site["form"].as_str().unwrap().starts_with("w3");
+        assert_eq!(branch.is_null(), !narrow, "{site}");
     }
 }
 

@@ -10,12 +10,15 @@ use vitq_passes::structure::Site;
 use super::allocate::{Allocation, allocate};
 use super::table::{Row, Table};
 use super::{BudgetError, Job, Size};
-use crate::calibrate::{Outcome, Width};
+use crate::calibrate::{Outcome, Width, Widths};
 use crate::error::Error;
 use crate::pipeline::Quantizer;
 
 /// Times that a file too large leads to a tighter choice.
 const ROUNDS: usize = 8;
+
+/// Key of the budget among a plan's settings.
+pub const BUDGET: &str = "budget";
 
 /// Calibrates within `size`.
 pub fn plan(job: &Job<'_>, size: Size) -> Result<Outcome, Error> {
@@ -52,20 +55,20 @@ pub fn within(
         let picked = table.picked(&allocation.picks);
         let hollow = weigh(job, &quantizer, &hollow(job, table, &picked))?;
         if hollow > limit {
-            tight = tight.saturating_sub(hollow - limit);
+            tight = scale.below(&allocation, hollow - limit);
             continue;
         }
         quantizer.settings.widths = Some(table.widths(job, &allocation.picks));
         let mut outcome = quantizer.plan(job.model, job.calibration, job.progress)?;
         let settings = &mut outcome.plan.settings;
-        settings.insert("budget".into(), job.budget.to_string());
+        settings.insert(BUDGET.into(), job.budget.to_string());
         let bytes = weigh(job, &quantizer, &outcome.plan)?;
         if bytes <= limit {
             outcome.budget = Some(table.kept(job, &allocation, bytes));
             return Ok((outcome, allocation));
         }
         tracing::info!(bytes, limit, "too large");
-        tight = tight.saturating_sub(bytes - limit);
+        tight = scale.below(&allocation, bytes - limit);
     }
     Err(too_small(job, table)?)
 }
@@ -109,6 +112,11 @@ impl Scale {
             Ok(allocation) => Ok(allocation),
             Err(_) => Err(too_small(job, table)?),
         }
+    }
+
+    /// A limit that `excess` bytes less than this choice keep.
+    fn below(&self, allocation: &Allocation, excess: u64) -> u64 {
+        (self.base + allocation.cost).saturating_sub(excess)
     }
 
     /// Bytes, about, with the least predicted error of all.
@@ -204,10 +212,14 @@ fn hollow(job: &Job<'_>, table: &Table, widths: &[Width]) -> Plan {
         })
     });
     let products: Vec<SitePlan> = products.collect();
+    let mut quantizer = job.quantizer.clone();
+    quantizer.settings.widths = Some(Widths::default());
+    let mut settings = quantizer.described(quantizer.samples);
+    settings.insert(BUDGET.into(), job.budget.to_string());
     Plan {
         version: VERSION,
         sites: [chosen, products].concat(),
-        settings: job.quantizer.described(0),
+        settings,
         ..Plan::default()
     }
 }

@@ -53,7 +53,7 @@ pub fn plan(job: &Job<'_>, speedup: f64) -> Result<Outcome, Error> {
     quantizer.settings.widths = Some(table.widths(job, &allocation.picks));
     let mut outcome = quantizer.plan(job.model, job.calibration, job.progress)?;
     let settings = &mut outcome.plan.settings;
-    settings.insert("budget".into(), job.budget.to_string());
+    settings.insert(super::size::BUDGET.into(), job.budget.to_string());
     let bytes = super::size::weigh(job, &quantizer, &outcome.plan)?;
     let mut kept = table.kept(job, &allocation, bytes);
     kept.predicted_speedup = Some(float as f64 / (rest + allocation.cost) as f64);

@@ -61,7 +61,7 @@ fn wrong_ranks_are_refused() {
     let folder = Folder::new();
     for (more, word) in [
         (&["--rank", "many"][..], "auto"),
-        (&["--rank", "-1"], "--rank"),
+        (&["--rank=-1"], "--rank"),
         (&["--rank", "4", "--budget", "size=0.3"], "--budget"),
     ] {
         let out = folder.path("out.onnx");

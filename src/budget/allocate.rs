@@ -3,7 +3,7 @@
 //! `min Σ_i e_i(x_i)  subject to  Σ_i c_i(x_i) ≤ C`, the integer program of HAWQ-V3 (arXiv 2011.10680, §3.4).
 //!
 //! Solved by dynamic programming over the room that is left (Kellerer, Pferschy, Pisinger: Knapsack Problems, ch. 11), in
-//! at most [`STEPS`] steps of room, each cost rounded up to whole steps: what comes out always fits. How far it can be from
+//! at most 2¹⁵ steps of room, each cost rounded up to whole steps: what comes out always fits. How far it can be from
 //! the best is known: the linear relaxation, `Σ_i min_x (e_i + λ·c_i) - λ·C` at its best `λ`, is a bound from below.
 
 /// Steps of room that are told apart.

@@ -1,7 +1,7 @@
 //! Mixed precision: widths chosen site by site, so that a budget is kept with the least error.
 //!
-//! [`candidates`](crate::calibrate::candidates) measures what each site's error does to the model's outputs, [`size`] and
-//! [`speed`] say what its widths cost, [`allocate`] chooses, [`quality`] tries several choices out. Errors of many sites are
+//! [`candidates`](crate::calibrate::candidates) measures what each site's error does to the model's outputs, `size` and
+//! `speed` say what its widths cost, [`mod@allocate`] chooses, `quality` tries several choices out. Errors of many sites are
 //! predicted as the sum of their energies.
 
 pub mod allocate;

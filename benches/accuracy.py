@@ -32,6 +32,13 @@ ROWS = [
     "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
 ]
 
+# Only for the ViT-Tiny: budgets follow a model's size.
+BUDGETS = [
+    "Mixed, as large as W4A8: --budget size=4060kB",
+    "Mixed, 5 MB: --budget size=5MB",
+    "Mixed, drop=5: --budget drop=5",
+]
+
 
 def quantise(args, model, calibration, preprocess, row, out):
     """Run vitq for one row; return its name, file, seconds and the number of Linears left float."""
@@ -118,7 +125,7 @@ def main():
         work = pathlib.Path(folder)
         made = [
             quantise(args, model, calibration, preprocess, row, work / f"row{i}.onnx")
-            for i, row in enumerate(args.row or ROWS)
+            for i, row in enumerate(args.row or (ROWS if args.digits else ROWS + BUDGETS))
         ]
         files, tiny = [m["file"] for m in made], []
         if args.digits:

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::budget::BudgetError;
 use crate::calibrate::CalibrateError;
 use crate::input::InputError;
 use crate::plan_file::PlanFileError;
@@ -115,6 +116,9 @@ pub enum Error {
         /// What the check found.
         faults: Vec<String>,
     },
+    /// A budget cannot be kept.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// A plan file cannot be used.
     #[error(transparent)]
     Plan(#[from] PlanFileError),

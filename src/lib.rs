@@ -5,6 +5,7 @@
 //! [`pipeline`] is that road in one function; [`input`] and [`run`] feed and run models along it.
 
 pub mod batches;
+pub mod budget;
 pub mod calibrate;
 pub mod contract;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod solve;
 pub mod verify;
 pub mod walk;
 
+pub use budget::Budget;
 pub use contract::{Contract, Source};
 pub use error::Error;
 pub use model::FloatModel;

@@ -10,7 +10,8 @@ use vitq_passes::quantise::apply;
 use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
-use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Settings, Tuning};
+use crate::budget::{self, Budget};
+use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Ranks, Settings, Tuning, ranks};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -22,6 +23,9 @@ use crate::verify::{Candidate, Verification, verify};
 
 /// Samples that calibration takes unless told otherwise, as in the RepQ-ViT paper.
 pub const CALIBRATION_SAMPLES: usize = 32;
+
+/// Work of the low-rank branches that are chosen by themselves, for each of the Linears' multiply-accumulates.
+pub const RANK_SHARE: f64 = 0.02;
 
 /// Quantises vision transformers.
 ///
@@ -37,8 +41,10 @@ pub const CALIBRATION_SAMPLES: usize = 32;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Quantizer {
-    settings: Settings,
-    samples: usize,
+    pub(crate) settings: Settings,
+    pub(crate) samples: usize,
+    pub(crate) budget: Option<Budget>,
+    auto_rank: bool,
     target: Target,
 }
 
@@ -76,6 +82,8 @@ impl Quantizer {
         Self {
             settings: Settings::default(),
             samples: CALIBRATION_SAMPLES,
+            budget: None,
+            auto_rank: false,
             target: ONNX_RUNTIME,
         }
     }
@@ -95,6 +103,19 @@ impl Quantizer {
     /// How many samples are calibrated on, where there are as many.
     pub fn samples(mut self, samples: usize) -> Self {
         self.samples = samples;
+        self
+    }
+
+    /// Chooses the widths of the sites so that a budget is kept; those of the settings are then the narrowest weights that
+    /// may be chosen, and the width of all activations.
+    pub fn budget(mut self, budget: Option<Budget>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Whether low-rank branches are added where they take the most error away, within [`RANK_SHARE`].
+    pub fn auto_rank(mut self, auto_rank: bool) -> Self {
+        self.auto_rank = auto_rank;
         self
     }
 
@@ -146,7 +167,8 @@ impl Quantizer {
     /// Calibration alone: the numbers, and what was seen on the way to them.
     ///
     /// # Errors
-    /// There is nothing to quantise, a name to keep float is no site's, or a sample or the model does not work.
+    /// There is nothing to quantise, a name to keep float is no site's, the budget cannot be kept, or a sample or the model
+    /// does not work.
     pub fn plan(
         &self,
         model: &FloatModel,
@@ -155,16 +177,23 @@ impl Quantizer {
     ) -> Result<Outcome, Error> {
         model.require_sites(self.settings.scope)?;
         self.require_known_names(model)?;
+        if let Some(budget) = self.budget {
+            return budget::plan(self, budget, (model, calibration), progress);
+        }
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
         tracing::info!(
             feeds = feeds.len(),
             sites = model.structure.sites.len(),
             "calibrating"
         );
-        let settings = Settings {
+        let mut settings = Settings {
             tuning: self.tuning(model, calibration, progress)?,
             ..self.settings.clone()
         };
+        if self.auto_rank {
+            let model = (&model.graph, &model.structure, &feeds as &dyn Feeds);
+            settings.ranks = ranks::choose(model, &settings, RANK_SHARE, progress)?;
+        }
         let mut outcome =
             calibrate::calibrate(&model.graph, &model.structure, &feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
@@ -193,6 +222,7 @@ impl Quantizer {
             trial.settings.tuning = tuning;
             // The candidate is tried as it is, without a search of its own.
             trial.settings.effort = Effort::Balanced;
+            trial.auto_rank = false;
             let outcome = trial.plan(model, calibration, progress)?;
             let message = trial.apply(model, &outcome.plan)?;
             let candidate = Candidate {
@@ -300,12 +330,21 @@ impl Quantizer {
     }
 
     /// The settings in words, for the plan and the emitted model's metadata.
-    fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
+    pub(crate) fn described(&self, samples: usize) -> std::collections::BTreeMap<String, String> {
         let s = &self.settings;
         let without: Vec<_> = s.without.iter().map(|part| part.name()).collect();
+        let mixed = s.widths.as_ref().map_or("", |_| ", site by site");
+        let rank = match (&s.ranks, self.auto_rank) {
+            (_, true) | (Ranks::Sites(_), _) => "auto".into(),
+            (Ranks::None, _) => "0".into(),
+            (Ranks::All(rank), _) => rank.to_string(),
+        };
         let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         let entries = [
-            ("bits", format!("w{}a{}", s.weight_bits, s.activation_bits)),
+            (
+                "bits",
+                format!("w{}a{}{mixed}", s.weight_bits, s.activation_bits),
+            ),
             ("scope", word(&s.scope)),
             ("codes", word(&s.codes)),
             ("effort", word(&s.effort)),
@@ -314,6 +353,7 @@ impl Quantizer {
                 s.edge_bits
                     .map_or_else(|| "as bits".into(), |bits| bits.to_string()),
             ),
+            ("rank", rank),
             ("keep_float", s.keep_float.join(", ")),
             ("without", without.join(", ")),
             ("seed", s.seed.to_string()),

@@ -2,7 +2,7 @@
 //!
 //! Each site is quantised alone on a few inputs while the rest of the network stays float, and the error at the model's
 //! outputs is measured. Mends are tried from the cheapest on: a scale per channel before the quantiser (one `Mul`), 8 bits,
-//! float.
+//! float. Where the widths of single sites are given, the first of these mends is the only one.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::walk::{SiteOutput, Walk, World};
 
-/// Inputs that the guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
-const INPUTS: usize = 2;
+/// Inputs that calibration's guard looks at where a site is in question; one of them, in turn, where it is clearly harmless.
+pub const INPUTS: usize = 2;
 
 /// dB above the threshold from which one input is enough: how much worse another could be.
 const CLEAR_DB: f64 = 6.0;
@@ -27,9 +27,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Runs the float network on the first inputs of the walk.
-    pub fn new(state: &Calibration<'_>, walk: &Walk<'_>) -> Result<Guard, CalibrateError> {
-        let mut branch = walk.branch(0..INPUTS);
+    /// Runs the float network on the first `inputs` of the walk.
+    pub fn new(
+        state: &Calibration<'_>,
+        walk: &Walk<'_>,
+        inputs: usize,
+    ) -> Result<Guard, CalibrateError> {
+        let mut branch = walk.branch(0..inputs);
         finish(state, &mut branch)?;
         Ok(Guard {
             outputs: branch.outputs(World::Float)?,
@@ -72,7 +76,9 @@ impl Guard {
             solved,
             how: None,
         };
-        for mend in mends(state.settings.bits(&state.structure.sites[index]), folded) {
+        let bits = state.settings.bits(&state.structure.sites[index]);
+        let given = state.settings.widths.is_some();
+        for mend in mends(bits, folded, given) {
             if best.db >= threshold {
                 break;
             }
@@ -91,7 +97,7 @@ impl Guard {
             }
         }
         // A site that no mend brings near the threshold would cost more than its speed is worth.
-        if best.db < threshold - FLOAT_MARGIN_DB {
+        if best.db < threshold - FLOAT_MARGIN_DB && !given {
             let note = format!(
                 "{alone:.1} dB alone, {:.1} dB at best after mending, below {threshold:.0} dB: left float",
                 best.db
@@ -163,14 +169,17 @@ struct Mended {
     how: Option<Mend>,
 }
 
+/// Strengths of a scale per channel that are tried where no LayerNormalization takes it over.
+pub const STRENGTHS: [f32; 3] = [0.5, 0.75, 1.0];
+
 /// From the cheapest on. Behind a LayerNormalization the scales per channel are folded already.
-fn mends(bits: (u32, u32), folded: bool) -> Vec<Mend> {
-    let strengths: &[f32] = if folded { &[] } else { &[0.5, 0.75, 1.0] };
+fn mends(bits: (u32, u32), folded: bool, given: bool) -> Vec<Mend> {
+    let strengths = if folded { &[][..] } else { &STRENGTHS };
     let scales = strengths.iter().map(|&strength| Mend {
         strength: Some(strength),
         bits,
     });
-    let wider = (bits != (8, 8)).then_some(Mend {
+    let wider = (bits != (8, 8) && !given).then_some(Mend {
         strength: None,
         bits: (8, 8),
     });
@@ -179,13 +188,17 @@ fn mends(bits: (u32, u32), folded: bool) -> Vec<Mend> {
 
 /// From the widths asked for, also for a site at the edge with another one.
 fn threshold(state: &Calibration<'_>) -> f64 {
-    let (weight, activation) = (state.settings.weight_bits, state.settings.activation_bits);
+    threshold_db(state.settings.narrowest())
+}
+
+/// dB at the model's outputs below which a site with these widths (weight, activation) is mended.
+pub fn threshold_db((weight, activation): (u32, u32)) -> f64 {
     let missing = |bits: u32| f64::from(8 - bits);
     THRESHOLD_DB - 2.9 * missing(weight.min(activation)) - 1.1 * missing(weight.max(activation))
 }
 
 /// How far below the threshold a mended site may end before it is left float.
-const FLOAT_MARGIN_DB: f64 = 3.0;
+pub const FLOAT_MARGIN_DB: f64 = 3.0;
 
 /// Walks to the end with every site float.
 fn finish(state: &Calibration<'_>, walk: &mut Walk<'_>) -> Result<(), CalibrateError> {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use tract_onnx::prelude::{Tensor, TractError};
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::fold::{Channels, Fold};
@@ -11,11 +11,11 @@ use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::sensitivity::Rounded;
-use super::{CalibrateError, Calibration, Codes, Part, SiteReport};
-use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
+use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
+use crate::linalg::{gemm, gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, Histogram, Points};
 use crate::run::vector::vectorised;
-use crate::solve::{Grid, descend, gptq, refit, round_to_nearest, shrunk};
+use crate::solve::{Grid, Spectrum, descend, gptq, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
 
 /// How far `H` is drawn towards its diagonal, and that towards its mean: far above GPTQ's 0.01, as 32 images are few. On 68
@@ -142,10 +142,14 @@ pub struct Solved {
     pub activation: Activation,
     /// Codes.
     pub weight: Weight,
-    /// What the codes stand for, `[out, in]`.
+    /// What the codes and the branch stand for, `[out, in]`.
     dequantised: Vec<f32>,
     /// Corrected bias.
     bias: Vec<f32>,
+    /// The branch beside the codes.
+    low_rank: Option<LowRank>,
+    /// Energies at the output that each rank of a branch takes away, falling; empty unless branches are asked for.
+    pub left_over: Vec<f64>,
     /// What of it is rounded.
     rounded: Rounded,
 }
@@ -167,6 +171,19 @@ impl Solved {
         forward_into(&x, &self.dequantised, &self.bias, y);
     }
 
+    /// Price and worth of its low-rank branch.
+    fn branch(&self, tokens: usize) -> Option<Branch> {
+        let LowRank { rank, .. } = self.low_rank.as_ref()?;
+        let (k, out) = (self.fold.r.len(), self.bias.len());
+        let total: f64 = self.left_over.iter().sum();
+        let rest: f64 = self.left_over.iter().skip(*rank).sum();
+        Some(Branch {
+            rank: *rank,
+            macs: (tokens * rank * (k + out)) as u64,
+            gain_db: 10.0 * (total.max(f64::MIN_POSITIVE) / rest.max(1e-30 * total)).log10(),
+        })
+    }
+
     /// For the plan; `pre_scale` where the fold is not carried by a LayerNormalization.
     pub fn plan(&self, folded_upstream: bool) -> LinearPlan {
         let explicit = !folded_upstream && !self.fold.is_identity();
@@ -175,7 +192,7 @@ impl Solved {
             pre_scale: explicit.then(|| self.fold.r.iter().map(|r| 1.0 / r).collect()),
             weight: self.weight.clone(),
             bias: self.bias.clone(),
-            low_rank: None,
+            low_rank: self.low_rank.clone(),
         }
     }
 }
@@ -198,6 +215,9 @@ impl Calibration<'_> {
         let fold = upstream.clone().unwrap_or_else(|| Fold::identity(k));
         let solved = self.solve(walk, index, &fold, &channels, self.settings.bits(site))?;
         report.output_sqnr_db = Some(self.local_sqnr(index, &solved, &float));
+        let tokens = self.tokens(walk, site, k)? / walk.len().max(1);
+        report.macs = Some((tokens * k * solved.bias.len()) as u64);
+        report.low_rank = solved.branch(tokens);
         let Some(guard) = self.guard.take() else {
             return self.keep(walk, index, &solved, upstream.is_some());
         };
@@ -229,8 +249,14 @@ impl Calibration<'_> {
         );
         self.guard = Some(guard);
         match choice? {
-            Choice::Float(reason) => self.keep_float(walk, index, reason),
-            Choice::Keep(solved) => self.keep(walk, index, &solved, upstream.is_some()),
+            Choice::Float(reason) => {
+                report.low_rank = None;
+                self.keep_float(walk, index, reason)
+            }
+            Choice::Keep(solved) => {
+                report.low_rank = solved.branch(tokens);
+                self.keep(walk, index, &solved, upstream.is_some())
+            }
         }
     }
 
@@ -355,10 +381,21 @@ impl Calibration<'_> {
                 site: site.name.clone(),
             });
         }
-        let weight = self.weight(&parameters, &moments, weight_bits, tokens);
+        let rounding = self.weight(&parameters, &moments, weight_bits, tokens);
+        let spectrum = (self.settings.ranks != Ranks::None)
+            .then(|| rounding.left_over(parameters.k))
+            .flatten();
+        // Eight bits leave next to nothing over.
+        let rank = if weight_bits < 8 {
+            self.settings.ranks.of(site)
+        } else {
+            0
+        };
+        let low_rank = spectrum.as_ref().and_then(|it| it.factors(rank));
+        let weight = rounding.weight;
         let dequantised = match rounded {
             Rounded::Activation => parameters.weight.clone(),
-            Rounded::Both | Rounded::Weight => weight.dequantise(),
+            Rounded::Both | Rounded::Weight => with_branch(weight.dequantise(), low_rank.as_ref()),
         };
         let bias = if self.settings.has(Part::Bias) {
             corrected_bias(&parameters, &dequantised, &moments, tokens)
@@ -371,6 +408,8 @@ impl Calibration<'_> {
             weight,
             dequantised,
             bias,
+            low_rank,
+            left_over: spectrum.map_or_else(Vec::new, |it| it.energy),
             rounded,
         })
     }
@@ -382,7 +421,7 @@ impl Calibration<'_> {
             return chosen;
         }
         let mut factor = margin(tokens);
-        if !self.codebook(bits) {
+        if !self.settings.codes.codebook(bits) {
             let choose = |others: &Histogram| self.activation(&others.points(), bits);
             factor = factor.max(quant::held_out_factor(groups, choose));
         }
@@ -395,25 +434,16 @@ impl Calibration<'_> {
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
-        if self.codebook(bits) {
+        if self.settings.codes.codebook(bits) {
             quant::codebook(points, bits)
         } else {
             quant::uniform(points, bits)
         }
     }
 
-    /// Whether `bits` are spent on a codebook.
-    pub(super) fn codebook(&self, bits: u32) -> bool {
-        match self.settings.codes {
-            Codes::Uniform => false,
-            Codes::Codebook => bits < 8,
-            Codes::Auto => bits < 7,
-        }
-    }
-
     /// The grid for weights `[out, in]` whose errors in column `j` cost `cost[j]`.
     fn grid(&self, w: &[f32], cost: &[f32], bits: u32) -> Grid {
-        if self.codebook(bits) {
+        if self.settings.codes.codebook(bits) {
             Grid::codebook(w, cost.len(), bits, cost)
         } else {
             Grid::uniform(w, cost.len(), bits, cost)
@@ -426,18 +456,19 @@ impl Calibration<'_> {
         moments: &Moments,
         bits: u32,
         tokens: usize,
-    ) -> Weight {
+    ) -> Rounding {
         let k = parameters.k;
         // With few tokens H says little about what other inputs look like: trust it less.
         let doubt = k as f32 / tokens as f32;
         if moments.h.is_empty() {
             // Only eight bits are rounded without H, and they hardly depend on which error costs what.
             let cost = vec![1.0; k];
-            return round_to_nearest(
-                &parameters.weight,
-                k,
-                &self.grid(&parameters.weight, &cost, bits),
-            );
+            let grid = self.grid(&parameters.weight, &cost, bits);
+            return Rounding {
+                weight: round_to_nearest(&parameters.weight, k, &grid),
+                target: Vec::new(),
+                h: Vec::new(),
+            };
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
         let ridge = self.settings.tuning.ridge * (1.0 + 10.0 * doubt);
@@ -451,11 +482,12 @@ impl Calibration<'_> {
             .filter(|part| self.settings.has(*part))
             .and_then(|_| gptq(&target, k, &h, &grid))
             .unwrap_or_else(|| round_to_nearest(&target, k, &grid));
-        if self.settings.has(Part::Descent) {
+        let weight = if self.settings.has(Part::Descent) {
             descend(rounded, &target, k, &h, &grid)
         } else {
             rounded
-        }
+        };
+        Rounding { weight, target, h }
     }
 
     /// Energy at the output of rounding the weights to nearest: `Σ_oj (ŵ - w)²·Σ x_j²`; at 8 bits the expected one,
@@ -677,6 +709,42 @@ impl Calibration<'_> {
             .find(|(error, _)| *error <= least * self.settings.tuning.fold_preference);
         Ok(fold.map_or_else(|| Fold::identity(k), |(_, fold)| fold))
     }
+}
+
+/// A rounded weight, and what it was rounded for.
+struct Rounding {
+    weight: Weight,
+    /// The weight before, `[out, in]`; empty where it was rounded to nearest.
+    target: Vec<f32>,
+    /// Second moments that errors were judged by, `[in, in]`.
+    h: Vec<f32>,
+}
+
+impl Rounding {
+    /// What low ranks could take away of the error.
+    fn left_over(&self, k: usize) -> Option<Spectrum> {
+        if self.target.is_empty() {
+            return None;
+        }
+        let rounded = self.weight.dequantise();
+        let error: Vec<f32> = self
+            .target
+            .iter()
+            .zip(&rounded)
+            .map(|(w, q)| w - q)
+            .collect();
+        Spectrum::new(&error, k, &self.h)
+    }
+}
+
+/// `Ŵ + B·A`
+fn with_branch(mut weight: Vec<f32>, branch: Option<&LowRank>) -> Vec<f32> {
+    if let Some(LowRank { rank, down, up }) = branch {
+        let (out, k) = (up.len() / rank, down.len() / rank);
+        let sum = gemm(up, down, out, *rank, k);
+        weight.iter_mut().zip(sum).for_each(|(w, s)| *w += s);
+    }
+    weight
 }
 
 /// Rows that folds are compared on.

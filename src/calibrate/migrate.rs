@@ -12,7 +12,7 @@
 //! convolution), where V has another reader, and where attention·V is quantised itself.
 
 use tract_onnx::prelude::Tensor;
-use vitq_passes::plan::{Decision, SitePlan};
+use vitq_passes::plan::{Decision, LowRank, SitePlan};
 use vitq_passes::structure::Role;
 
 use super::fold::Fold;
@@ -55,6 +55,10 @@ impl Migration {
                 for ((&row, r), shift) in channels {
                     plan.weight.scale[row] /= r;
                     plan.bias[row] = (plan.bias[row] + shift) / r;
+                    if let Some(LowRank { rank, up, .. }) = &mut plan.low_rank {
+                        let row_of = row * *rank..(row + 1) * *rank;
+                        up[row_of].iter_mut().for_each(|b| *b /= r);
+                    }
                 }
             }
             Decision::Float { replace, .. } => {

@@ -4,6 +4,8 @@
 //! the activation's quantiser, the weight's codes, the bias, the guard. In sequential calibration (below 8 bits) a site
 //! sees what the already quantised part of the network produced and aims at the float network's output.
 
+mod bench;
+pub mod candidates;
 mod fold;
 mod guard;
 mod linear;
@@ -12,10 +14,12 @@ mod moments;
 mod operand;
 mod parts;
 mod product;
+pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod widths;
 
 use std::collections::HashMap;
 
@@ -26,6 +30,7 @@ use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Decision, NormPlan, Plan, SitePlan, VERSION};
 use vitq_passes::structure::{Site, SiteKind, Structure};
 
+use crate::budget::Kept;
 use crate::input::{Array, InputError};
 use crate::walk::{Program, Walk, WalkError};
 
@@ -34,7 +39,9 @@ use guard::Guard;
 use linear::Parameters;
 use migrate::{Carrier, Migration};
 pub use parts::Part;
+pub use ranks::Ranks;
 pub use tuning::Tuning;
+pub use widths::{Width, Widths};
 
 /// What is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,17 @@ pub enum Codes {
     Auto,
 }
 
+impl Codes {
+    /// Whether `bits` are spent on a codebook.
+    pub fn codebook(self, bits: u32) -> bool {
+        match self {
+            Codes::Uniform => false,
+            Codes::Codebook => bits < 8,
+            Codes::Auto => bits < 7,
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -82,6 +100,10 @@ pub struct Settings {
     pub codes: Codes,
     /// Width of the patch embedding and the head, if another one.
     pub edge_bits: Option<u32>,
+    /// Widths of single sites; the guard then neither widens a site nor leaves it float.
+    pub widths: Option<Widths>,
+    /// Low-rank branches beside the rounded weights.
+    pub ranks: Ranks,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
     /// Parts of the recipe that are switched off.
@@ -102,6 +124,8 @@ impl Default for Settings {
             effort: Effort::Fast,
             codes: Codes::Auto,
             edge_bits: None,
+            widths: None,
+            ranks: Ranks::None,
             keep_float: Vec::new(),
             without: Vec::new(),
             tuning: Tuning::default(),
@@ -137,6 +161,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// What was seen at each site.
     pub sites: Vec<SiteReport>,
+    /// The budget that the widths were chosen for.
+    pub budget: Option<Kept>,
 }
 
 /// What was seen and done at one site.
@@ -156,6 +182,21 @@ pub struct SiteReport {
     pub network_sqnr_db: Option<f64>,
     /// What the guard did, and its price.
     pub note: Option<String>,
+    /// Multiply-accumulates of a Linear in one run of the model, its branch apart.
+    pub macs: Option<u64>,
+    /// The low-rank branch beside its rounded weight.
+    pub low_rank: Option<Branch>,
+}
+
+/// What a low-rank branch costs and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Branch {
+    /// Rank.
+    pub rank: usize,
+    /// Its multiply-accumulates in one run of the model.
+    pub macs: u64,
+    /// By how much it lowers the energy of the weight's rounding error at the site's output, dB.
+    pub gain_db: f64,
 }
 
 /// Why calibration failed.
@@ -219,7 +260,7 @@ impl Settings {
     }
 
     fn recipe(&self) -> Recipe {
-        let low = self.weight_bits < 8 || self.activation_bits < 8;
+        let low = self.narrowest() != (8, 8);
         let rows = match self.effort {
             Effort::Fast => 128,
             Effort::Balanced => 1024,
@@ -232,9 +273,18 @@ impl Settings {
         }
     }
 
+    /// Width of the narrowest weights and of the narrowest activations, the edges apart.
+    fn narrowest(&self) -> (u32, u32) {
+        let asked = (self.weight_bits, self.activation_bits);
+        self.widths.as_ref().map_or(asked, Widths::narrowest)
+    }
+
     /// Widths (weight, activation) at a site.
-    fn bits(&self, site: &Site) -> (u32, u32) {
+    pub(crate) fn bits(&self, site: &Site) -> (u32, u32) {
         use vitq_passes::structure::Role;
+        if let Some(Width::Bits(weight, activation)) = self.width(site) {
+            return (weight, activation);
+        }
         let edge = matches!(site.role, Role::Head | Role::PatchEmbed);
         let (weight, activation) = match (edge, self.edge_bits) {
             (true, Some(bits)) => (bits, bits),
@@ -248,14 +298,25 @@ impl Settings {
         }
     }
 
+    /// Whether the user keeps a site float.
+    pub(crate) fn keeps_float(&self, site: &Site) -> bool {
+        let names = &self.keep_float;
+        names.iter().any(|k| *k == site.name || *k == site.path)
+    }
+
+    fn width(&self, site: &Site) -> Option<Width> {
+        self.widths.as_ref()?.get(&site.name)
+    }
+
     /// Why a site stays float without being looked at.
-    fn float_reason(&self, site: &Site) -> Option<String> {
-        if self
-            .keep_float
-            .iter()
-            .any(|k| *k == site.name || *k == site.path)
-        {
+    pub(crate) fn float_reason(&self, site: &Site) -> Option<String> {
+        if self.keeps_float(site) {
             return Some("asked for with --keep-float".into());
+        }
+        match self.width(site) {
+            Some(Width::Float) => return Some("the budget leaves it float".into()),
+            Some(Width::Bits(..)) => return None,
+            None => {}
         }
         let linear = site.kind == SiteKind::Linear;
         (self.scope == Scope::Linear && !linear)
@@ -297,7 +358,7 @@ pub fn calibrate(
         feeds.feed(i).map_err(CalibrateError::from)
     })?;
     if settings.has(Part::Guard) {
-        state.guard = Some(Guard::new(&state, &walk)?);
+        state.guard = Some(Guard::new(&state, &walk, guard::INPUTS)?);
     }
     progress.stage("calibrate", structure.sites.len() as u64);
     let mut plan = Plan {
@@ -320,7 +381,11 @@ pub fn calibrate(
     }
     plan.norms = state.norm_plans();
     state.migrate(&mut plan);
-    Ok(Outcome { plan, sites })
+    Ok(Outcome {
+        plan,
+        sites,
+        budget: None,
+    })
 }
 
 impl<'a> Calibration<'a> {
@@ -420,8 +485,12 @@ fn form(decision: &Decision) -> String {
             } else {
                 ""
             };
+            let branch = l
+                .low_rank
+                .as_ref()
+                .map_or_else(String::new, |it| format!(" + rank {}", it.rank));
             format!(
-                "w{} {weight}, a{} {}{scaled}",
+                "w{} {weight}, a{} {}{scaled}{branch}",
                 l.weight.bits,
                 crate::quant::bits(&l.activation),
                 name(&l.activation)

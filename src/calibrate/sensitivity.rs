@@ -5,19 +5,17 @@
 //! errors, and no guard mends anything. How the errors of many sites add up is left to the reader; a sum of their energies is
 //! a fair first guess.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 use serde::Serialize;
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::Activation;
 use vitq_passes::structure::{Role, Site, SiteKind, Structure};
 
+use super::bench::{Bench, at_each_site};
 use super::fold::{Channels, Fold};
-use super::guard::Guard;
+use super::guard::INPUTS;
 use super::linear::Solved;
-use super::{CalibrateError, Calibration, Feeds, Part, Progress, Scope, Settings};
-use crate::walk::{Program, Walk};
+use super::{CalibrateError, Feeds, Part, Progress, Scope, Settings};
+use crate::walk::Walk;
 
 /// What of a Linear or patch embedding is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,40 +80,21 @@ pub fn measure(
     (scope, widths): (Scope, &[u32]),
     progress: &dyn Progress,
 ) -> Result<Sensitivity, CalibrateError> {
-    if feeds.is_empty() {
-        return Err(CalibrateError::NoInputs);
-    }
     let settings: Vec<Settings> = widths.iter().map(|&bits| settings(bits, scope)).collect();
-    let Some(first) = settings.first() else {
-        return Err(CalibrateError::NoInputs);
+    let in_scope = |site: &Site| {
+        let first = settings.first();
+        first.is_some_and(|settings| settings.float_reason(site).is_none())
     };
-    let program = Program::new(graph, structure, &feeds.feed(0)?)?;
-    let mut walk = Walk::start(&program, feeds.len(), |i| {
-        feeds.feed(i).map_err(CalibrateError::from)
-    })?;
-    let state = Calibration::new(graph, structure, first)?;
-    let mut bench = Bench {
-        guard: Guard::new(&state, &walk)?,
-        state,
-        widths: settings
-            .iter()
-            .map(|settings| (settings, HashMap::new()))
-            .collect(),
-    };
-    progress.stage("measure", structure.sites.len() as u64);
-    let mut sites = Vec::new();
-    while let Some(index) = walk.advance()? {
-        let carrier = bench.state.carrier(&walk, index)?;
-        bench.state.carriers.extend(carrier);
-        if first.float_reason(&structure.sites[index]).is_none() {
-            sites.push(bench.site(&walk, index)?);
-        }
-        walk.complete(|walk, lane| bench.state.float_output(walk, index, lane))?;
-        progress.advance(1);
-    }
+    let asked = at_each_site(
+        (graph, structure, feeds),
+        (&settings, INPUTS),
+        progress,
+        in_scope,
+        cost_of,
+    )?;
     Ok(Sensitivity {
-        inputs: bench.guard.inputs(),
-        sites,
+        inputs: asked.inputs,
+        sites: asked.sites,
     })
 }
 
@@ -130,118 +109,86 @@ fn settings(bits: u32, scope: Scope) -> Settings {
     }
 }
 
-/// The walk's state, and what differs between the widths.
-struct Bench<'a> {
-    state: Calibration<'a>,
-    guard: Guard,
-    /// Settings of each width, and the folds that were chosen for it.
-    widths: Vec<(&'a Settings, HashMap<usize, Fold>)>,
+fn cost_of(
+    bench: &mut Bench<'_>,
+    walk: &Walk<'_>,
+    index: usize,
+) -> Result<SiteCost, CalibrateError> {
+    let channels = bench.channels(walk, index)?;
+    let mut costs = Vec::new();
+    for i in 0..bench.len() {
+        costs.push(bench.under(i, |bench| match &channels {
+            Some(channels) => linear(bench, walk, index, channels),
+            None => product(bench, walk, index),
+        })?);
+    }
+    let structure = bench.state.structure;
+    let site = &structure.sites[index];
+    let block = structure
+        .blocks
+        .iter()
+        .find(|block| block.sites.contains(&index));
+    Ok(SiteCost {
+        site: site.name.clone(),
+        path: site.path.clone(),
+        role: role(site),
+        block: block.map(|block| block.path.clone()),
+        parameters: site.parameters.as_ref().map_or(0, |p| {
+            p.inputs * p.outputs + p.bias.map_or(0, |_| p.outputs)
+        }),
+        costs,
+    })
 }
 
-impl Bench<'_> {
-    fn site(&mut self, walk: &Walk<'_>, index: usize) -> Result<SiteCost, CalibrateError> {
-        let site = &self.state.structure.sites[index];
-        let channels = match &self.state.parameters[index] {
-            Some(parameters) => Some(self.state.channels(walk, site, parameters.k)?),
-            None => None,
+fn linear(
+    bench: &mut Bench<'_>,
+    walk: &Walk<'_>,
+    index: usize,
+    channels: &Channels,
+) -> Result<Cost, CalibrateError> {
+    let fold = bench
+        .state
+        .upstream_fold(walk, index, channels)?
+        .unwrap_or_else(|| Fold::identity(channels.lo.len()));
+    let state = &bench.state;
+    let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
+    let solve = |rounded| {
+        // Codes of weights that stay float are not looked at: the cheapest ones.
+        let weight_bits = if rounded == Rounded::Activation {
+            8
+        } else {
+            weight_bits
         };
-        let mut costs = Vec::new();
-        for i in 0..self.widths.len() {
-            self.enter(i);
-            let cost = match &channels {
-                Some(channels) => self.linear(walk, index, channels),
-                None => self.product(walk, index),
-            };
-            self.leave(i);
-            costs.push(cost?);
-        }
-        let blocks = &self.state.structure.blocks;
-        let block = blocks.iter().find(|block| block.sites.contains(&index));
-        Ok(SiteCost {
-            site: site.name.clone(),
-            path: site.path.clone(),
-            role: role(site),
-            block: block.map(|block| block.path.clone()),
-            parameters: site.parameters.as_ref().map_or(0, |p| {
-                p.inputs * p.outputs + p.bias.map_or(0, |_| p.outputs)
-            }),
-            costs,
-        })
-    }
+        let bits = (weight_bits, activation_bits);
+        state.solve_part(walk, index, &fold, channels, bits, rounded)
+    };
+    let solved = [Rounded::Weight, Rounded::Activation, Rounded::Both]
+        .into_iter()
+        .map(solve)
+        .collect::<Result<Vec<Solved>, _>>()?;
+    let figures = solved
+        .par_iter()
+        .map(|solved| bench.linear_db(walk, index, solved))
+        .collect::<Result<Vec<f64>, _>>()?;
+    Ok(Cost {
+        bits: state.settings.weight_bits,
+        activation_bits,
+        weight_db: Some(figures[0]),
+        activation_db: figures[1],
+        both_db: figures[2],
+    })
+}
 
-    fn enter(&mut self, i: usize) {
-        let (settings, folds) = &mut self.widths[i];
-        self.state.settings = settings;
-        self.state.recipe = settings.recipe();
-        std::mem::swap(&mut self.state.folds, folds);
-    }
-
-    fn leave(&mut self, i: usize) {
-        std::mem::swap(&mut self.state.folds, &mut self.widths[i].1);
-    }
-
-    fn linear(
-        &mut self,
-        walk: &Walk<'_>,
-        index: usize,
-        channels: &Channels,
-    ) -> Result<Cost, CalibrateError> {
-        let fold = self
-            .state
-            .upstream_fold(walk, index, channels)?
-            .unwrap_or_else(|| Fold::identity(channels.lo.len()));
-        let state = &self.state;
-        let (weight_bits, activation_bits) = state.settings.bits(&state.structure.sites[index]);
-        let solve = |rounded| {
-            // Codes of weights that stay float are not looked at: the cheapest ones.
-            let weight_bits = if rounded == Rounded::Activation {
-                8
-            } else {
-                weight_bits
-            };
-            let bits = (weight_bits, activation_bits);
-            state.solve_part(walk, index, &fold, channels, bits, rounded)
-        };
-        let solved = [Rounded::Weight, Rounded::Activation, Rounded::Both]
-            .into_iter()
-            .map(solve)
-            .collect::<Result<Vec<Solved>, _>>()?;
-        let figures = solved
-            .par_iter()
-            .map(|solved| {
-                self.guard
-                    .sqnr_with(state, walk, 0..self.guard.inputs(), |walk, lane| {
-                        state.alone(walk, index, lane, solved)
-                    })
-            })
-            .collect::<Result<Vec<f64>, _>>()?;
-        Ok(Cost {
-            bits: state.settings.weight_bits,
-            activation_bits,
-            weight_db: Some(figures[0]),
-            activation_db: figures[1],
-            both_db: figures[2],
-        })
-    }
-
-    fn product(&self, walk: &Walk<'_>, index: usize) -> Result<Cost, CalibrateError> {
-        let state = &self.state;
-        let bits = state.settings.activation_bits;
-        let (_, left, right): (_, Activation, Activation) =
-            state.product_quantisers(walk, index, bits)?;
-        let db = self
-            .guard
-            .sqnr_with(state, walk, 0..self.guard.inputs(), |walk, lane| {
-                state.product_alone(walk, index, lane, (&left, &right))
-            })?;
-        Ok(Cost {
-            bits,
-            activation_bits: bits,
-            weight_db: None,
-            activation_db: db,
-            both_db: db,
-        })
-    }
+fn product(bench: &Bench<'_>, walk: &Walk<'_>, index: usize) -> Result<Cost, CalibrateError> {
+    let bits = bench.state.settings.activation_bits;
+    let db = bench.product_db(walk, index, bits)?;
+    Ok(Cost {
+        bits,
+        activation_bits: bits,
+        weight_db: None,
+        activation_db: db,
+        both_db: db,
+    })
 }
 
 /// What a site does, in one word.

@@ -274,7 +274,15 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     let model = model();
     let images = images(&model);
     let feeds = Batches::new(&images, 0..7, 1);
-    for settings in [settings(8, Scope::Linear), settings(4, Scope::All)] {
+    let branched = Settings {
+        ranks: Ranks::All(4),
+        ..settings(4, Scope::Linear)
+    };
+    for settings in [
+        settings(8, Scope::Linear),
+        settings(4, Scope::All),
+        branched,
+    ] {
         let one = bytes(&model, &feeds, &settings, 1);
         for threads in [2, 3] {
             assert!(
@@ -376,4 +384,65 @@ fn nothing_to_calibrate_on_is_refused() {
         &NoProgress,
     );
     assert!(matches!(result, Err(CalibrateError::NoInputs)));
+}
+
+#[test]
+fn a_carrier_takes_a_fold_over_in_its_branch_too() {
+    use vitq_passes::plan::{Activation, LinearPlan, LowRank, Weight};
+    let plan = LinearPlan {
+        activation: Activation::Uniform {
+            bits: 8,
+            scale: 1.0,
+            zero_point: 0,
+        },
+        pre_scale: None,
+        weight: Weight {
+            bits: 8,
+            out: 3,
+            codes: vec![1, -2, 3, 4, -5, 6],
+            scale: vec![0.5, 1.0, 2.0],
+            zero_point: Vec::new(),
+            table: None,
+        },
+        bias: vec![0.0; 3],
+        low_rank: Some(LowRank {
+            rank: 2,
+            down: vec![1.0, 2.0, 3.0, 4.0],
+            up: vec![0.25, 0.5, 0.75, 1.0, 1.25, 1.5],
+        }),
+    };
+    // What a row of codes and branch stand for together.
+    let row = |plan: &LinearPlan, o: usize| {
+        let branch = plan.low_rank.as_ref().unwrap();
+        let codes = plan.weight.dequantise();
+        let part = |i: usize, r: usize| branch.up[o * 2 + r] * branch.down[r * 2 + i];
+        [0, 1].map(|i| codes[o * 2 + i] + part(i, 0) + part(i, 1))
+    };
+    let mut site = SitePlan {
+        site: "v".into(),
+        decision: Decision::Linear(plan.clone()),
+    };
+    let migration = Migration {
+        reader: 1,
+        carrier: Carrier {
+            site: 0,
+            rows: vec![2, 0],
+        },
+        fold: Fold {
+            r: vec![4.0, 0.5],
+            shift: vec![0.0, 0.0],
+        },
+    };
+    let parameters = Parameters {
+        weight: vec![0.0; 6],
+        bias: vec![0.0; 3],
+        k: 2,
+    };
+    migration.apply(&mut site, &parameters);
+    let Decision::Linear(changed) = &site.decision else {
+        panic!("{site:?}")
+    };
+    for (o, r) in [(0, 0.5), (1, 1.0), (2, 4.0)] {
+        assert_eq!(row(changed, o), row(&plan, o).map(|w| w / r), "row {o}");
+    }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use vitq_passes::plan::Decision;
 use vitq_passes::structure::{Declined, SiteKind};
 
-use crate::calibrate::{Outcome, SiteReport};
+use crate::budget::Kept;
+use crate::calibrate::{Branch, Outcome, SiteReport};
 use crate::model::FloatModel;
 
 /// Sites counted and one by one.
@@ -18,6 +19,8 @@ pub struct SitesReport {
     pub sites: Vec<SiteReport>,
     /// Candidates that are no sites, each with the reason.
     pub declined: Vec<Declined>,
+    /// The budget that the widths were chosen for; `null` where none was given.
+    pub budget: Option<Kept>,
 }
 
 /// Sites counted.
@@ -33,6 +36,40 @@ pub struct Summary {
     pub float_sites: Vec<LeftFloat>,
     /// LayerNormalizations that a fold changed.
     pub folded_norms: usize,
+    /// The low-rank branches; `null` where there is none.
+    pub low_rank: Option<LowRankSummary>,
+}
+
+/// All low-rank branches together.
+#[derive(Clone, Debug, Serialize)]
+pub struct LowRankSummary {
+    /// How many there are.
+    pub branches: usize,
+    /// The lowest rank.
+    pub least: usize,
+    /// The highest rank.
+    pub most: usize,
+    /// Multiply-accumulates of the branches, percent of those of all quantised Linears.
+    pub macs: f64,
+    /// Median of what they take off the energy of the rounding error of their weight at its output, dB.
+    pub gain_db: f64,
+}
+
+impl LowRankSummary {
+    fn new(sites: &[SiteReport]) -> Option<Self> {
+        let mut branches: Vec<Branch> = sites.iter().filter_map(|site| site.low_rank).collect();
+        branches.sort_by(|a, b| a.gain_db.total_cmp(&b.gain_db));
+        let all: u64 = sites.iter().filter_map(|site| site.macs).sum();
+        let added: u64 = branches.iter().map(|branch| branch.macs).sum();
+        let ranks = || branches.iter().map(|branch| branch.rank);
+        Some(Self {
+            branches: branches.len(),
+            least: ranks().min()?,
+            most: ranks().max()?,
+            macs: 100.0 * added as f64 / all as f64,
+            gain_db: branches.get(branches.len() / 2)?.gain_db,
+        })
+    }
 }
 
 /// A site that stayed float.
@@ -53,6 +90,7 @@ impl SitesReport {
             forms: BTreeMap::new(),
             float_sites: Vec::new(),
             folded_norms: outcome.plan.norms.len(),
+            low_rank: LowRankSummary::new(&outcome.sites),
         };
         for report in &outcome.sites {
             *summary.forms.entry(report.form.clone()).or_default() += 1;
@@ -73,6 +111,7 @@ impl SitesReport {
             summary,
             sites: outcome.sites.clone(),
             declined: model.structure.declined.clone(),
+            budget: outcome.budget.clone(),
         }
     }
 }

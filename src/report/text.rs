@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{LeftFloat, Report, SitesReport};
+use crate::budget::{Kept, Trial};
 use crate::verify::{Classifier, Score, Verification};
 
 /// Layers that are named as the least exact ones.
@@ -48,6 +49,10 @@ impl Display for SitesReport {
         for (form, count) in summary.forms.iter().filter(|(form, _)| *form != "float") {
             writeln!(f, "  {count:>4} × {form}")?;
         }
+        if let Some(kept) = &self.budget {
+            write!(f, "{kept}")?;
+        }
+        self.write_branches(f)?;
         self.write_float_sites(f)?;
         let noted: Vec<_> = self
             .sites
@@ -63,7 +68,66 @@ impl Display for SitesReport {
     }
 }
 
+impl Display for Kept {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let widths = self.widths.iter();
+        let widths: Vec<String> = widths
+            .map(|(width, count)| format!("{count} × {width}"))
+            .collect();
+        write!(
+            f,
+            "budget {}: {}, {}; predicted SQNR {:.1} dB, at most {:.1} dB with other widths",
+            self.budget,
+            Bytes(self.bytes),
+            widths.join(", "),
+            self.predicted_sqnr_db,
+            self.bound_sqnr_db
+        )?;
+        match self.predicted_speedup {
+            Some(speedup) => writeln!(f, "; predicted speed {speedup:.2} times the float model's")?,
+            None => writeln!(f)?,
+        }
+        if let Some(held_out) = &self.held_out {
+            writeln!(f, "  tried on {held_out}")?;
+        }
+        self.trials
+            .iter()
+            .try_for_each(|trial| writeln!(f, "  {trial}"))
+    }
+}
+
+impl Display for Trial {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: predicted {:.1} dB",
+            Bytes(self.bytes),
+            self.predicted_sqnr_db
+        )?;
+        match self.sqnr_db {
+            Some(db) => write!(f, ", measured {db:.1} dB")?,
+            None => write!(f, ", no difference")?,
+        }
+        if let Some(agreement) = self.agreement {
+            write!(f, ", agreement {agreement:.2} %")?;
+        }
+        write!(f, "{}", if self.kept { ": kept" } else { ": missed" })
+    }
+}
+
 impl SitesReport {
+    /// What low-rank branches cost and give.
+    fn write_branches(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(low_rank) = &self.summary.low_rank else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "low rank: {} branches, ranks {} to {}; {:.1} % of the Linears' multiply-adds, in float; they take {:.1} dB off the error of a rounded weight at its output (median)",
+            low_rank.branches, low_rank.least, low_rank.most, low_rank.macs, low_rank.gain_db
+        )
+    }
+
     /// Reasons, each with the sites that share it.
     fn write_float_sites(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();

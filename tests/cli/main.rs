@@ -2,6 +2,8 @@
 
 mod ablate;
 mod bad_input;
+mod budget;
 mod end_to_end;
+mod low_rank;
 mod sensitivity;
 mod vitq;

@@ -119,4 +119,14 @@ def refit(w, x, quantised, rows, k, ridge):
     return np.linalg.lstsq(left, right, rcond=None)[0].T.ravel().tolist()
 
 
+def low_rank(e, h, k, rank):
+    """The best B·A for E under H, by the symmetric root of H in place of its Cholesky factor; and the energies of all ranks."""
+    e, h = np.reshape(e, (-1, k)), np.reshape(h, (k, k))
+    values, vectors = np.linalg.eigh(h)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    u, sigma, v = np.linalg.svd(e @ root, full_matrices=False)
+    product = (u[:, :rank] * sigma[:rank]) @ v[:rank] @ np.linalg.inv(root)
+    return {"energy": (sigma**2).tolist(), "product": product.ravel().tolist()}
+
+
 print(json.dumps(globals()[sys.argv[1]](**json.load(sys.stdin))))

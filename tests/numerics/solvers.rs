@@ -1,8 +1,8 @@
 //! Solvers of weights.
 
 use serde_json::json;
-use vitq::linalg::add_gemm_tn;
-use vitq::solve::{Grid, descend, gptq, refit, round_to_nearest, shrunk};
+use vitq::linalg::{add_gemm_tn, gemm};
+use vitq::solve::{Grid, Spectrum, descend, gptq, refit, round_to_nearest, shrunk};
 use vitq_passes::plan::Weight;
 
 use crate::judge::{Random, ask, close, gram, numbers};
@@ -276,4 +276,41 @@ fn refit_changes_nothing_where_nothing_was_rounded() {
     assert_eq!(refit(&w, k, &h, &h, 0.1), Some(w.clone()));
     let zeros = vec![0.0; k * k];
     assert_eq!(refit(&w, k, &zeros, &zeros, 0.1), None, "nothing arrived");
+}
+
+#[test]
+fn low_rank_gives_the_best_product_of_its_rank() {
+    for (out, k) in [(40, 12), (9, 30), (16, 16)] {
+        let mut random = Random((out * k) as u64);
+        let x = inputs(&mut random, 200, k);
+        let h = shrunk(&gram(&x, k), k, 0.05);
+        let e = random.normals(out * k);
+        let spectrum = Spectrum::new(&e, k, &h).expect("a damped H is positive definite");
+        for rank in [1, 3, out.min(k)] {
+            let branch = spectrum.factors(rank).expect("a rank above 0");
+            assert_eq!(branch.rank, rank);
+            let product = gemm(&branch.up, &branch.down, out, rank, k);
+            let case = json!({"e": e, "h": h, "k": k, "rank": rank});
+            let answer = ask("low_rank", &case);
+            close(&product, &numbers(&answer["product"]), 1e-3);
+            let energy: Vec<f32> = spectrum.energy.iter().map(|&it| it as f32).collect();
+            close(&energy, &numbers(&answer["energy"]), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn low_rank_answers_where_there_is_nothing_to_take_away() {
+    let k = 6;
+    let h = gram(&Random(1).normals(40 * k), k);
+    let spectrum = Spectrum::new(&vec![0.0; 4 * k], k, &h).expect("no error is an error, too");
+    assert!(spectrum.energy.iter().all(|it| *it == 0.0));
+    assert_eq!(spectrum.factors(0), None);
+    let branch = spectrum.factors(100).expect("as many ranks as there are");
+    assert_eq!(
+        (branch.rank, branch.up.len(), branch.down.len()),
+        (4, 16, 24)
+    );
+    assert!(Spectrum::new(&vec![1.0; 4 * k], k, &vec![f32::NAN; k * k]).is_none());
+    assert!(Spectrum::new(&vec![f32::NAN; 4 * k], k, &h).is_none());
 }

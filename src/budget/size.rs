@@ -4,7 +4,9 @@
 //! is counted first, so that the choice can be made, and the file is weighed again after calibration.
 
 use prost::Message;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, Plan, SitePlan, VERSION, Weight};
+use vitq_passes::plan::{
+    Activation, Decision, LinearPlan, Plan, Segment, SitePlan, VERSION, Weight,
+};
 use vitq_passes::structure::Site;
 
 use super::allocate::{Allocation, allocate};
@@ -252,12 +254,12 @@ fn linear(
 
 fn activation(job: &Job<'_>, bits: u32) -> Activation {
     if job.quantizer.settings.codes.codebook(bits) {
+        // As many segments as there can be, with steps of the usual size.
+        let segments = [(4, -16, -8), (1, -8, 0), (2, 0, 8), (4, 8, 16)];
+        let segment = |(step, from, to)| Segment { step, from, to };
         return Activation::Codebook {
             scale: 1.0,
-            zero_point: 0,
-            table: vec![0; 256],
-            level_scale: 1.0,
-            level_zero: 0,
+            segments: segments.map(segment).to_vec(),
         };
     }
     Activation::Uniform {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use vitq_passes::structure::SiteKind;
+
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
@@ -72,7 +74,10 @@ impl Guard {
             solved,
             how: None,
         };
-        for mend in mends(state.settings.bits(&state.structure.sites[index]), folded) {
+        let site = &state.structure.sites[index];
+        // The columns of a patch embedding are pixels, which no scale per channel of the image tells apart.
+        let scalable = !folded && site.kind != SiteKind::PatchEmbed;
+        for mend in mends(state.settings.bits(site), scalable) {
             if best.db >= threshold {
                 break;
             }
@@ -164,8 +169,8 @@ struct Mended {
 }
 
 /// From the cheapest on. Behind a LayerNormalization the scales per channel are folded already.
-fn mends(bits: (u32, u32), folded: bool) -> Vec<Mend> {
-    let strengths: &[f32] = if folded { &[] } else { &[0.5, 0.75, 1.0] };
+fn mends(bits: (u32, u32), scalable: bool) -> Vec<Mend> {
+    let strengths: &[f32] = if scalable { &[0.5, 0.75, 1.0] } else { &[] };
     let scales = strengths.iter().map(|&strength| Mend {
         strength: Some(strength),
         bits,

@@ -30,9 +30,10 @@ impl Part {
         }
     }
 
-    /// The two Linears of an MLP.
-    pub fn mlp(mlp: Mlp, exported: &[Option<String>]) -> Part {
-        Part::new(false, vec![mlp.fc1, mlp.fc2], exported)
+    /// The Linears of an MLP.
+    pub fn mlp(mlp: &Mlp, exported: &[Option<String>]) -> Part {
+        let members = mlp.fc1.iter().copied().chain([mlp.fc2]);
+        Part::new(false, members.collect(), exported)
     }
 
     fn new(is_attention: bool, mut sites: Vec<usize>, exported: &[Option<String>]) -> Part {

@@ -1,5 +1,6 @@
 //! The model as a person sees it: sites that can be quantised, norms that can be folded, blocks, and what was declined.
 
+mod activation;
 mod attention;
 mod blocks;
 mod channels;
@@ -154,7 +155,7 @@ pub struct Structure {
     pub norms: Vec<Norm>,
     /// Blocks in order.
     pub blocks: Vec<Block>,
-    /// Number of MLPs (Linear → GELU → Linear).
+    /// Number of MLPs (Linear → activation function → Linear).
     pub mlps: usize,
     /// Edge of a patch in pixels.
     pub patch: Option<usize>,

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! LayerNormalization(γ, β) ──┬── Linear
-//!                            └── [tokens chosen, moved or averaged; channels untouched] ── Linear
+//!                            └── [tokens chosen, moved, joined or averaged; channels untouched] ── Linear
 //! ```
 //!
 //! Folding `x' = (x + shift)/r` changes the norm's result for everyone, so every reader must be a Linear that takes
 //! the inverse into its weight. Declines a norm with another reader (a residual, the model's output), naming it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::channels::{self, Keep};
+use super::channels::{self, FromEnd, Keep};
 use super::view::View;
 use super::{Norm, Site};
 use crate::ir::{NodeId, Outlet, Slot};
@@ -62,7 +62,8 @@ fn affine(view: &View, node: NodeId) -> Result<(), String> {
     }
     for (i, what) in [(1, "scale"), (2, "shift")] {
         let Some(parameter) = view.graph.input(node, i) else {
-            return Err(format!("it has no {what} that a fold could change"));
+            // A shift that was left out is zero, and the fold adds it.
+            continue;
         };
         if view
             .graph
@@ -84,33 +85,72 @@ struct Readers {
 
 fn readers(view: &View, result: Outlet, linears: &HashMap<NodeId, usize>) -> Readers {
     let mut readers = Readers::default();
+    let mut joins = Joins::default();
     let mut seen = HashSet::from([result]);
-    let mut stack = vec![result];
-    while let Some(value) = stack.pop() {
+    let mut stack = vec![(result, 0)];
+    while let Some((value, axis)) = stack.pop() {
         if view.graph.is_output(value) {
             readers
                 .others
                 .push(format!("the graph's output {}", view.graph.name(value)));
         }
         for reader in view.graph.readers(value) {
-            let other = |why: &str| {
-                let op_type = view.graph.op(reader.node).map_or("", |op| op.op_type());
-                format!("{} ({op_type}), {why}", view.graph.label(reader.node))
-            };
-            match (reader.slot, linears.get(&reader.node)) {
-                (Slot::Input(0), Some(&site)) => readers.sites.push(site),
-                (Slot::Capture, _) => readers.others.push(other("inside its sub-graph")),
-                (Slot::Input(slot), _) => match channels::kept(view, reader.node, slot) {
-                    Keep::Values(values) => {
-                        stack.extend(values.into_iter().filter(|v| seen.insert(*v)));
+            let node = reader.node;
+            match (reader.slot, linears.get(&node)) {
+                (Slot::Input(0), Some(&site)) if axis == 0 => readers.sites.push(site),
+                (Slot::Capture, _) => readers.others.push(other(view, node, "inside its sub-graph")),
+                (Slot::Input(slot), _) => match channels::kept(view, node, slot, axis) {
+                    Keep::Values(values, axis) => {
+                        let new = values.into_iter().filter(|v| seen.insert(*v));
+                        stack.extend(new.map(|v| (v, axis)));
+                    }
+                    Keep::Joined(joined, axis) => {
+                        if joins.complete(view, node, slot, axis) && seen.insert(joined) {
+                            stack.push((joined, axis));
+                        }
                     }
                     Keep::OnlyShape => {}
-                    Keep::No(why) => readers.others.push(other(why)),
+                    Keep::No(why) => readers.others.push(other(view, node, why)),
                 },
             }
         }
     }
+    let incomplete = joins.incomplete(view);
+    let joined = incomplete.map(|node| other(view, node, channels::JOINS));
+    readers.others.extend(joined);
     readers.sites.sort_unstable();
     readers.sites.dedup();
     readers
+}
+
+/// A reader that cannot take a change of the channels, as a person finds it.
+fn other(view: &View, node: NodeId, why: &str) -> String {
+    let op_type = view.graph.op(node).map_or("", |op| op.op_type());
+    format!("{} ({op_type}), {why}", view.graph.label(node))
+}
+
+/// The inputs of each Concat that were met, with the axis of their channels.
+#[derive(Default)]
+struct Joins(BTreeMap<NodeId, BTreeMap<usize, FromEnd>>);
+
+impl Joins {
+    /// Notes an input; whether all are there and agree.
+    fn complete(&mut self, view: &View, node: NodeId, slot: usize, axis: FromEnd) -> bool {
+        let met = self.0.entry(node).or_default();
+        met.insert(slot, axis);
+        Joins::all(view, node, met)
+    }
+
+    fn all(view: &View, node: NodeId, met: &BTreeMap<usize, FromEnd>) -> bool {
+        let first = met.values().next();
+        met.len() == view.graph.node_inputs(node).len() && met.values().all(|a| Some(a) == first)
+    }
+
+    /// Those with an input from elsewhere.
+    fn incomplete<'j>(&'j self, view: &'j View) -> impl Iterator<Item = NodeId> + 'j {
+        let missing = |(&node, met): (&NodeId, &BTreeMap<usize, FromEnd>)| {
+            (!Joins::all(view, node, met)).then_some(node)
+        };
+        self.0.iter().filter_map(missing)
+    }
 }

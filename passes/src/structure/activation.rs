@@ -49,7 +49,15 @@ pub(super) fn find_all(graph: &Graph) -> Vec<Activation> {
 
 fn is_activation(graph: &Graph, node: NodeId) -> bool {
     const OPS: [&str; 9] = [
-        "Celu", "Elu", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu", "Swish",
+        "Celu",
+        "Elu",
+        "HardSwish",
+        "LeakyRelu",
+        "Mish",
+        "PRelu",
+        "Relu",
+        "Selu",
+        "Swish",
     ];
     OPS.iter().any(|op_type| graph.is(node, op_type))
 }

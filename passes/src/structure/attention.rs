@@ -180,7 +180,22 @@ fn reader_of(view: &View, weights: Outlet) -> BTreeSet<(NodeId, usize)> {
         }),
         _ => (weights, same_values),
     };
-    view.ahead(from, |node, _| is(view, node, "MatMul"), through)
+    let product = |node: NodeId, _: usize| is(view, node, "MatMul");
+    let readers = view.ahead(from, product, through);
+    if readers.is_empty() {
+        // The weights may be mixed with others first (ConViT's gated positions).
+        return view.ahead(from, product, mixed);
+    }
+    readers
+}
+
+/// [`same_values`], and sums and products with other weights.
+fn mixed(op: &Op) -> Through {
+    match op.op_type() {
+        "Add" | "Mul" => Through::All,
+        "Div" => Through::First,
+        _ => same_values(op),
+    }
 }
 
 /// Whether a node is the product of talking heads: a square constant over an axis that a Transpose brought to the end.

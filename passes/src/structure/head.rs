@@ -22,11 +22,7 @@ pub(super) fn heads(view: &View, results: &HashMap<Outlet, usize>) -> BTreeSet<u
 }
 
 /// The Linears that a value is made of, if it is made of nothing else but constants.
-fn behind(
-    view: &View,
-    value: Outlet,
-    results: &HashMap<Outlet, usize>,
-) -> Option<BTreeSet<usize>> {
+fn behind(view: &View, value: Outlet, results: &HashMap<Outlet, usize>) -> Option<BTreeSet<usize>> {
     let mut found = BTreeSet::new();
     let mut seen = HashSet::new();
     let mut stack = vec![value];

@@ -98,7 +98,11 @@ fn readers(view: &View, result: Outlet, linears: &HashMap<NodeId, usize>) -> Rea
             let node = reader.node;
             match (reader.slot, linears.get(&node)) {
                 (Slot::Input(0), Some(&site)) if axis == 0 => readers.sites.push(site),
-                (Slot::Capture, _) => readers.others.push(other(view, node, "inside its sub-graph")),
+                (Slot::Capture, _) => {
+                    readers
+                        .others
+                        .push(other(view, node, "inside its sub-graph"))
+                }
                 (Slot::Input(slot), _) => match channels::kept(view, node, slot, axis) {
                     Keep::Values(values, axis) => {
                         let new = values.into_iter().filter(|v| seen.insert(*v));

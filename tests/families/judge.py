@@ -61,20 +61,10 @@ class Judge:
 
     def everything(self):
         declined = self.counts()
-        refused = self.truth["differs"].get("refused")
-        if refused:
-            return self.refusal(refused), self.complaints
         figures = [f"{self.quantised(scope):.1f} dB {scope}" for scope in ("linear", "all")]
         if declined:
             figures.append(f"declined {dict(declined)}")
         return ", ".join(figures), self.complaints
-
-    def refusal(self, words):
-        done = subprocess.run([self.vitq, "quantize", self.model, "--calib", self.arrays("calib.npz", SAMPLES, 1),
-                               "-o", self.scratch / "out.onnx"], capture_output=True, text=True)
-        if done.returncode != 2 or words not in done.stderr:
-            self.complaints.append(f"should refuse with {words!r}, but exit {done.returncode}: {done.stderr[-300:]}")
-        return f"refused: {words}"
 
     def counts(self):
         """The sites that were found are those of the architecture, and nothing is missing without a word."""
@@ -90,8 +80,8 @@ class Judge:
             if number != expected:
                 self.complaints.append(f"{field}: {number} found, the architecture has {expected}")
         reasons = " ".join(declined["reason"] for declined in found["declined"])
-        for field, (_, reason) in (i for i in self.truth["differs"].items() if i[0] != "refused"):
-            if reason not in reasons:
+        for field, (_, reason) in self.truth["differs"].items():
+            if field in numbers and reason not in reasons:
                 self.complaints.append(f"{field}: no operator is declined with {reason!r}")
         return collections.Counter(declined["op_type"] for declined in found["declined"])
 
@@ -120,9 +110,15 @@ class Judge:
         for optimised in (True, False):
             for name, value in outputs(out, unseen, optimised).items():
                 ratios[f"{name} in ONNX Runtime{'' if optimised else ', unoptimised'}"] = sqnr(truth[name], value)
+        if "tract" in self.truth["differs"]:
+            return self.held(scope, ratios)
         report = json.loads(self.run("verify", self.model, out, "--data", unseen, "--json", "--threads", 1).stdout)
         for output in report["outputs"]:
             ratios[f"{output['name']} in tract"] = output["sqnr_db"] or 200.0
+        return self.held(scope, ratios)
+
+    def held(self, scope, ratios):
+        """The least of the ratios; those below the bar are complained of."""
         for what, ratio in ratios.items():
             if not ratio >= BARS[scope]:
                 self.complaints.append(f"--scope {scope}: {what}: {ratio:.1f} dB")

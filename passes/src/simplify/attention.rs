@@ -10,7 +10,7 @@
 
 use vitq_onnx::{DataType, Tensor};
 
-use super::{Report, sibling_name};
+use super::Report;
 use crate::infer::{Dim, Shapes};
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
@@ -74,7 +74,7 @@ fn find(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<Found> {
     };
     Some(Found {
         id,
-        name: op.message.name().to_owned(),
+        name: graph.label(id),
         operands,
         mask,
         scale: op.float("scale").unwrap_or(1.0 / (head as f32).sqrt()),
@@ -102,10 +102,12 @@ fn heads(op: &Op, shapes: &Shapes, operands: [Outlet; 3]) -> Option<(Option<i64>
 }
 
 fn replace(graph: &mut Graph, found: &Found) {
-    let name = |op_type: &str| sibling_name(&found.name, op_type);
+    let name = |part: &str| format!("{}/{part}", found.name);
     let mut operands = found.operands;
     if let Some(heads) = found.heads {
-        operands = operands.map(|value| apart(graph, &found.name, value, heads));
+        for (operand, part) in operands.iter_mut().zip(["query", "key", "value"]) {
+            *operand = apart(graph, &name(part), *operand, heads);
+        }
     }
     let [query, key, value] = operands;
     let turned = Op::new("Transpose", &name("Transpose")).with_ints("perm", &[0, 1, 3, 2]);
@@ -126,7 +128,7 @@ fn replace(graph: &mut Graph, found: &Found) {
     let weights = graph.insert_op(softmax, &[scores]);
     let mut result = graph.insert("MatMul", &name("MatMul_1"), &[weights, value]);
     if found.heads.is_some() {
-        result = joined(graph, &found.name, result);
+        result = joined(graph, &name("joined"), result);
     }
     let old = Outlet {
         node: found.id,
@@ -141,8 +143,8 @@ fn replace(graph: &mut Graph, found: &Found) {
 /// `[batch, tokens, heads·head]` → `[batch, heads, tokens, head]`
 fn apart(graph: &mut Graph, name: &str, value: Outlet, heads: i64) -> Outlet {
     let shape = Tensor::from_i64(&[4], &[0, 0, heads, -1]);
-    let shape = graph.add_initializer(&sibling_name(name, "heads"), &shape);
-    let value = graph.insert("Reshape", &sibling_name(name, "Reshape"), &[value, shape]);
+    let shape = graph.add_initializer(&format!("{name}/shape"), &shape);
+    let value = graph.insert("Reshape", &format!("{name}/Reshape"), &[value, shape]);
     swapped(graph, name, value)
 }
 
@@ -150,12 +152,12 @@ fn apart(graph: &mut Graph, name: &str, value: Outlet, heads: i64) -> Outlet {
 fn joined(graph: &mut Graph, name: &str, value: Outlet) -> Outlet {
     let value = swapped(graph, name, value);
     let shape = Tensor::from_i64(&[3], &[0, 0, -1]);
-    let shape = graph.add_initializer(&sibling_name(name, "joined"), &shape);
-    graph.insert("Reshape", &sibling_name(name, "Reshape"), &[value, shape])
+    let shape = graph.add_initializer(&format!("{name}/shape"), &shape);
+    graph.insert("Reshape", &format!("{name}/Reshape"), &[value, shape])
 }
 
 fn swapped(graph: &mut Graph, name: &str, value: Outlet) -> Outlet {
-    let op = Op::new("Transpose", &sibling_name(name, "Transpose"));
+    let op = Op::new("Transpose", &format!("{name}/Transpose"));
     graph.insert_op(op.with_ints("perm", &[0, 2, 1, 3]), &[value])
 }
 

@@ -5,7 +5,7 @@
 //! What ONNX Runtime's transformer optimiser makes of a Linear's bias and the GELU behind it: the bias goes back to its
 //! Linear. Declines nothing.
 
-use super::{Report, sibling_name};
+use super::Report;
 use crate::infer::Shapes;
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
@@ -26,10 +26,10 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
         "FastGelu" => "FastGelu",
         _ => return None,
     };
-    let name = op.message.name().to_owned();
+    let name = graph.label(id);
     let (x, bias) = (graph.input(id, 0)?, graph.input(id, 1)?);
-    let sum = graph.insert("Add", &sibling_name(&name, "Add"), &[x, bias]);
-    let op = Op::new(gelu, &sibling_name(&name, gelu)).in_domain(MICROSOFT);
+    let sum = graph.insert("Add", &format!("{name}/Add"), &[x, bias]);
+    let op = Op::new(gelu, &format!("{name}/{gelu}")).in_domain(MICROSOFT);
     let result = graph.insert_op(op, &[sum]);
     graph.supersede(Outlet { node: id, slot: 0 }, result);
     Some(())

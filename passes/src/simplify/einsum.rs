@@ -8,7 +8,7 @@
 //! Declines other numbers of operands, ellipses, repeated letters, and contractions whose leading axes differ or are
 //! moved: the operator stays, and stays float.
 
-use super::{Report, sibling_name};
+use super::Report;
 use crate::infer::Shapes;
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
@@ -30,7 +30,7 @@ struct Turned {
 fn rewrite(graph: &mut Graph, shapes: &Shapes, id: NodeId) -> Option<()> {
     let op = graph.op(id).filter(|op| op.is("Einsum"))?;
     let turned = matrix_product(op.string("equation")?)?;
-    let name = op.message.name().to_owned();
+    let name = graph.label(id);
     let [Some(left), Some(right)] = graph.node_inputs(id)[..] else {
         return None;
     };
@@ -38,9 +38,9 @@ fn rewrite(graph: &mut Graph, shapes: &Shapes, id: NodeId) -> Option<()> {
     let rank = shapes
         .rank(left)
         .filter(|rank| shapes.rank(right) == Some(*rank))?;
-    let left = operand(graph, &name, left, rank, turned.left);
-    let right = operand(graph, &name, right, rank, turned.right);
-    let product = graph.insert("MatMul", &sibling_name(&name, "MatMul"), &[left, right]);
+    let left = operand(graph, &format!("{name}/left"), left, rank, turned.left);
+    let right = operand(graph, &format!("{name}/right"), right, rank, turned.right);
+    let product = graph.insert("MatMul", &format!("{name}/MatMul"), &[left, right]);
     graph.supersede(Outlet { node: id, slot: 0 }, product);
     Some(())
 }
@@ -51,7 +51,7 @@ fn operand(graph: &mut Graph, name: &str, value: Outlet, rank: usize, turned: bo
     }
     let mut perm: Vec<i64> = (0..rank as i64).collect();
     perm.swap(rank - 2, rank - 1);
-    let op = Op::new("Transpose", &sibling_name(name, "Transpose")).with_ints("perm", &perm);
+    let op = Op::new("Transpose", &format!("{name}/Transpose")).with_ints("perm", &perm);
     graph.insert_op(op, &[value])
 }
 

@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear;
 mod shape_arithmetic;
 mod skip_layer_norm;
+mod strided_slice;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -56,7 +57,7 @@ impl Display for Report {
 type Rule = fn(&mut Graph, &Shapes, &mut Report) -> usize;
 
 /// The rules in the order in which they help each other.
-const RULES: [(&str, Rule); 10] = [
+const RULES: [(&str, Rule); 11] = [
     ("constants", constants::apply),
     ("identity", identity::apply),
     ("shape_arithmetic", shape_arithmetic::apply),
@@ -67,6 +68,7 @@ const RULES: [(&str, Rule); 10] = [
     ("channel_affine", channel_affine::apply),
     ("einsum", einsum::apply),
     ("attention", attention::apply),
+    ("strided_slice", strided_slice::apply),
 ];
 
 /// Every rule makes the graph smaller or brings one operator to its final form, so rounds are few; the limit

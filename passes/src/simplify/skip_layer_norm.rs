@@ -7,7 +7,7 @@
 //!
 //! Declines models below operator set 17, which have no LayerNormalization, and outputs 1 and 2 (training).
 
-use super::{Report, sibling_name};
+use super::Report;
 use crate::infer::Shapes;
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
@@ -32,10 +32,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     let op = graph.op(id).filter(fused)?;
     let trains = op.outputs.iter().skip(1).take(2).any(|o| !o.is_empty());
     let sums = op.outputs.get(3).is_some_and(|o| !o.is_empty());
-    let (epsilon, name) = (
-        op.float("epsilon").unwrap_or(EPSILON),
-        op.message.name().to_owned(),
-    );
+    let (epsilon, name) = (op.float("epsilon").unwrap_or(EPSILON), graph.label(id));
     if trains {
         return None;
     }
@@ -45,15 +42,12 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
         graph.input(id, 2)?,
     );
     if let Some(bias) = graph.input(id, 4) {
-        x = graph.insert("Add", &sibling_name(&name, "Add"), &[x, bias]);
+        x = graph.insert("Add", &format!("{name}/Add"), &[x, bias]);
     }
-    let sum = graph.insert("Add", &sibling_name(&name, "Add_1"), &[x, skip]);
-    let norm = Op::new(
-        "LayerNormalization",
-        &sibling_name(&name, "LayerNormalization"),
-    )
-    .with_int("axis", -1)
-    .with_float("epsilon", epsilon);
+    let sum = graph.insert("Add", &format!("{name}/Add_1"), &[x, skip]);
+    let norm = Op::new("LayerNormalization", &format!("{name}/LayerNormalization"))
+        .with_int("axis", -1)
+        .with_float("epsilon", epsilon);
     let inputs: Vec<Outlet> = [sum, gamma].into_iter().chain(graph.input(id, 3)).collect();
     let norm = graph.insert_op(norm, &inputs);
     graph.supersede(Outlet { node: id, slot: 0 }, norm);

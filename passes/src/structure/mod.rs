@@ -79,6 +79,8 @@ pub struct Parameters {
     pub inputs: usize,
     /// Rows of `W`.
     pub outputs: usize,
+    /// `[kh, kw]` of a Conv.
+    pub patch: Option<[usize; 2]>,
 }
 
 /// The unit of everything: a product that can be quantised.
@@ -114,8 +116,11 @@ pub struct Norm {
     pub name: String,
     /// The LayerNormalization.
     pub node: NodeId,
-    /// Linears that read it (indices into [`Structure::sites`]).
+    /// Linears that read it (indices into [`Structure::sites`]); of a norm that is split, those on the split side.
     pub sites: Vec<usize>,
+    /// Where others than Linears read it too: the readers, each with its input, that a copy of the norm for the Linears
+    /// takes over. Empty where a fold may change the norm itself.
+    pub split: Vec<(NodeId, usize)>,
     /// Why its scale cannot be folded, if it cannot.
     pub declined: Option<String>,
 }
@@ -157,8 +162,8 @@ pub struct Structure {
     pub blocks: Vec<Block>,
     /// Number of MLPs (Linear → activation function → Linear).
     pub mlps: usize,
-    /// Edge of a patch in pixels.
-    pub patch: Option<usize>,
+    /// Height and width of a patch in pixels.
+    pub patch: Option<[usize; 2]>,
     /// Candidates that were declined, norms among them, in topological order.
     pub declined: Vec<Declined>,
 }

@@ -52,7 +52,7 @@ pub fn recognise(graph: &Graph) -> Structure {
             .sites
             .iter()
             .filter(|s| s.role == Role::PatchEmbed)
-            .find_map(|s| patch_embed::patch(&view, s)),
+            .find_map(|s| s.parameters.as_ref()?.patch),
         declined: found.declined(graph, &order),
         sites: found.sites,
         norms: found.norms,

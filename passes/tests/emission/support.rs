@@ -81,6 +81,7 @@ fn site(graph: &Graph, product: Outlet) -> Site {
             bias,
             inputs,
             outputs,
+            patch: None,
         });
     } else if graph.is(activation.node, "Softmax") {
         site.kind = SiteKind::AttentionValue;

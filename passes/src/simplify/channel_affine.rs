@@ -157,7 +157,7 @@ fn set_bias(graph: &mut Graph, linear: &Linear, bias: &[f32]) {
 fn linear_behind(graph: &Graph, shapes: &Shapes, mut value: Outlet) -> Option<Linear> {
     graph.only_reader(value)?;
     let channels = last(shapes, value)?;
-    while graph.is(value.node, "Reshape") {
+    while graph.is(value.node, "Reshape") || graph.is(value.node, "Flatten") {
         value = graph.input(value.node, 0)?;
         graph.only_reader(value)?;
         if last(shapes, value)? != channels {

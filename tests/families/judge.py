@@ -61,10 +61,20 @@ class Judge:
 
     def everything(self):
         declined = self.counts()
+        if "refused" in self.truth["differs"]:
+            return self.refused(self.truth["differs"]["refused"][1]), self.complaints
         figures = [f"{self.quantised(scope):.1f} dB {scope}" for scope in ("linear", "all")]
         if declined:
             figures.append(f"declined {dict(declined)}")
         return ", ".join(figures), self.complaints
+
+    def refused(self, words):
+        """The model is refused, by these words."""
+        calib = self.arrays("calib.npz", SAMPLES, 1)
+        done = self.run("quantize", self.model, "--calib", calib, "-o", self.scratch / "out.onnx", codes=(2,))
+        if words not in done.stderr:
+            self.complaints.append(f"refused without {words!r}: {done.stderr}")
+        return f"refused: {words}"
 
     def counts(self):
         """The sites that were found are those of the architecture, and nothing is missing without a word."""

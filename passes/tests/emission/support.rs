@@ -39,6 +39,7 @@ fn norm(graph: &Graph, sites: &[Site], value: Outlet) -> Norm {
         name: graph.label(value.node),
         node: value.node,
         sites,
+        split: Vec::new(),
         declined: None,
     }
 }

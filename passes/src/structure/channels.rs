@@ -82,7 +82,7 @@ type After = Option<Option<FromEnd>>;
 
 impl Place<'_, '_> {
     /// An axis of a value, counted from the end.
-    fn from_end(&self, value: Outlet, axis: i64) -> Option<FromEnd> {
+    fn counted(&self, value: Outlet, axis: i64) -> Option<FromEnd> {
         if axis < 0 {
             return usize::try_from(-1 - axis).ok();
         }
@@ -90,17 +90,17 @@ impl Place<'_, '_> {
         rank.checked_sub(1 + usize::try_from(axis).ok()?)
     }
 
-    fn all_from_end(&self, value: Outlet, axes: &[i64]) -> Option<Vec<FromEnd>> {
-        axes.iter().map(|&a| self.from_end(value, a)).collect()
+    fn counted_all(&self, value: Outlet, axes: &[i64]) -> Option<Vec<FromEnd>> {
+        axes.iter().map(|&a| self.counted(value, a)).collect()
     }
 
     /// Whether an axis of a value is another than the channels'.
     fn beside(&self, value: Outlet, axis: Option<i64>) -> Option<bool> {
-        Some(self.from_end(value, axis?)? != self.axis)
+        Some(self.counted(value, axis?)? != self.axis)
     }
 
     fn gather(&self, node: NodeId, op: &Op, x: Outlet) -> After {
-        let from = self.from_end(x, op.int("axis").unwrap_or(0))?;
+        let from = self.counted(x, op.int("axis").unwrap_or(0))?;
         if from == self.axis {
             return Some(None);
         }
@@ -119,13 +119,13 @@ impl Place<'_, '_> {
             }
             None => return None,
         };
-        let cut = self.all_from_end(x, &axes)?;
+        let cut = self.counted_all(x, &axes)?;
         Some((!cut.contains(&self.axis)).then_some(self.axis))
     }
 
     /// Without these axes of `x`.
     fn without(&self, x: Outlet, axes: Option<Vec<i64>>) -> After {
-        let gone = self.all_from_end(x, &axes?)?;
+        let gone = self.counted_all(x, &axes?)?;
         if gone.contains(&self.axis) {
             return Some(None);
         }
@@ -141,7 +141,7 @@ impl Place<'_, '_> {
 
     /// With these new axes of `result`.
     fn widened(&self, result: Outlet, axes: Option<Vec<i64>>) -> After {
-        let new = self.all_from_end(result, &axes?)?;
+        let new = self.counted_all(result, &axes?)?;
         let old = (0..=self.axis + new.len()).filter(|a| !new.contains(a));
         Some(Some(old.take(self.axis + 1).last()?))
     }

@@ -56,12 +56,15 @@ pub(super) fn recognise(view: &View, node: NodeId, linears: &HashMap<NodeId, usi
     norm
 }
 
+/// A reader and its input.
+type Edge = (NodeId, usize);
+
 /// The readers behind which there are Linears alone, with their inputs, and those Linears.
 fn split(
     view: &View,
     direct: &[Reader],
     linears: &HashMap<NodeId, usize>,
-) -> Option<(Vec<(NodeId, usize)>, Vec<usize>)> {
+) -> Option<(Vec<Edge>, Vec<usize>)> {
     let walk = || Walk::new(view, linears);
     let absorbs = |reader: &&Reader| walk().branch(**reader).others.is_empty();
     let chosen: Vec<Reader> = direct.iter().filter(absorbs).copied().collect();

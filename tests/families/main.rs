@@ -66,6 +66,11 @@ impl Row {
         };
         self.exports
             .insert(format!("{exporter} {}{tool}", entry["opset"]));
+        if let Some(why) = entry["differs"]["refused"][1].as_str() {
+            let tool = text("tool");
+            self.notes.insert(format!("{tool}: declined, {why}"));
+            return;
+        }
         let differs = entry["differs"].as_object();
         for (what, why) in differs.into_iter().flatten() {
             let why = why[1].as_str().unwrap_or_default();

@@ -11,7 +11,9 @@ use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
 use crate::budget::{self, Budget};
-use crate::calibrate::{self, Effort, Feeds, Outcome, Progress, Ranks, Settings, Tuning, ranks};
+use crate::calibrate::{
+    self, Effort, Feeds, Outcome, Part, Progress, Ranks, Settings, Tuning, ranks,
+};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -181,9 +183,12 @@ impl Quantizer {
             return budget::plan(self, budget, (model, calibration), progress);
         }
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
+        let rotation = self.rotation(model);
+        let written = model.written(rotation)?;
+        let (graph, structure) = (written.graph(), written.structure());
         tracing::info!(
             feeds = feeds.len(),
-            sites = model.structure.sites.len(),
+            sites = structure.sites.len(),
             "calibrating"
         );
         let mut settings = Settings {
@@ -191,14 +196,20 @@ impl Quantizer {
             ..self.settings.clone()
         };
         if self.auto_rank {
-            let model = (&model.graph, &model.structure, &feeds as &dyn Feeds);
-            settings.ranks = ranks::choose(model, &settings, RANK_SHARE, progress)?;
+            let form = (graph, structure, &feeds as &dyn Feeds);
+            settings.ranks = ranks::choose(form, &settings, RANK_SHARE, progress)?;
         }
-        let mut outcome =
-            calibrate::calibrate(&model.graph, &model.structure, &feeds, &settings, progress)?;
+        let mut outcome = calibrate::calibrate(graph, structure, &feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
+        outcome.plan.rotation = rotation;
         outcome.plan.settings = self.described(feeds.samples());
         Ok(outcome)
+    }
+
+    /// Seed of the rotation of the model's residual streams, if it is asked for and there is one that can be rotated.
+    pub fn rotation(&self, model: &FloatModel) -> Option<u64> {
+        let asked = self.settings.has(Part::Rotation) && model.can_be_rotated();
+        asked.then_some(self.settings.seed)
     }
 
     /// At the best effort the tuning that comes nearest to the float outputs on the last quarter of the samples when the
@@ -241,13 +252,15 @@ impl Quantizer {
     /// # Errors
     /// The plan does not fit the model.
     pub fn apply(&self, model: &FloatModel, plan: &Plan) -> Result<Model, Error> {
-        let mut graph = model.graph.clone();
-        let report = apply(&mut graph, &model.structure, plan, &self.target).map_err(|source| {
-            Error::Apply {
-                path: model.path.clone(),
-                source,
-            }
-        })?;
+        let written = model.written(plan.rotation)?;
+        let mut graph = written.graph().clone();
+        let report =
+            apply(&mut graph, written.structure(), plan, &self.target).map_err(|source| {
+                Error::Apply {
+                    path: model.path.clone(),
+                    source,
+                }
+            })?;
         tracing::info!(
             quantisers = report.quantisers,
             opset = report.opset,

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Plan {
     pub model: String,
     /// What was asked for (`key → value`), for the reader and the emitted model's metadata.
     pub settings: std::collections::BTreeMap<String, String>,
+    /// Seed of the residual streams' rotation ([`crate::transform::rotate()`]), if they are rotated: norms and sites are those of
+    /// the rotated graph.
+    pub rotation: Option<u64>,
     /// LayerNormalizations whose affine part was changed by a fold.
     pub norms: Vec<NormPlan>,
     /// One entry a site, in the graph's order.

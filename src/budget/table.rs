@@ -69,8 +69,9 @@ impl Table {
             quantizer, model, ..
         } = job;
         let feeds = Batches::new(job.calibration, 0..quantizer.samples, model.batch());
+        let written = model.written(quantizer.rotation(model))?;
         let sites = measure(
-            (&model.graph, &model.structure, &feeds),
+            (written.graph(), written.structure(), &feeds),
             &quantizer.settings,
             widths,
             job.progress,

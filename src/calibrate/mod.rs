@@ -110,7 +110,7 @@ pub struct Settings {
     pub without: Vec<Part>,
     /// Numbers of the recipe.
     pub tuning: Tuning,
-    /// Seed of what is drawn at random; nothing is at present.
+    /// Seed of what is drawn at random: the rotation of the residual streams.
     pub seed: u64,
 }
 

@@ -6,6 +6,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
+    /// Residual streams in rotated channels (QuaRot).
+    Rotation,
     /// Scales per channel folded into the LayerNormalization before a Linear (RepQ-ViT).
     Fold,
     /// Scales per channel before `proj` carried by the Linear that makes V.
@@ -30,7 +32,8 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they act.
-    pub const ALL: [Part; 10] = [
+    pub const ALL: [Part; 11] = [
+        Part::Rotation,
         Part::Fold,
         Part::Migration,
         Part::Margin,
@@ -46,6 +49,7 @@ impl Part {
     /// As the command line has it.
     pub fn name(self) -> &'static str {
         match self {
+            Part::Rotation => "rotation",
             Part::Fold => "fold",
             Part::Migration => "migration",
             Part::Margin => "margin",
@@ -62,6 +66,7 @@ impl Part {
     /// What it is, in a line.
     pub fn describe(self) -> &'static str {
         match self {
+            Part::Rotation => "residual streams in rotated channels",
             Part::Fold => "scales per channel folded into LayerNormalizations",
             Part::Migration => "scales before proj carried by the Linear that makes V",
             Part::Margin => "ranges wide enough for inputs that were not seen",

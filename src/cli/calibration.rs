@@ -67,7 +67,7 @@ pub struct Args {
     /// Parts of the recipe to leave out, to see what they are worth (`vitq ablate` tries them all)
     #[arg(long, value_name = "PART", num_args = 1.., value_parser = part)]
     without: Vec<Part>,
-    /// Seed of whatever is drawn at random
+    /// Seed of what is drawn at random: the rotation of the residual streams
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Only errors: no bar, no summary

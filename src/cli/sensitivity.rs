@@ -8,7 +8,7 @@ use vitq::batches::Batches;
 use vitq::calibrate::Scope;
 use vitq::calibrate::sensitivity::measure;
 use vitq::report::SensitivityReport;
-use vitq::{CALIBRATION_SAMPLES, FloatModel, Source, output};
+use vitq::{CALIBRATION_SAMPLES, FloatModel, Quantizer, Source, output};
 
 use super::calibration::ScopeName;
 use super::progress::Bar;
@@ -93,9 +93,11 @@ fn report(args: &Args) -> anyhow::Result<SensitivityReport> {
     let dataset = source.open(&model)?;
     let feeds = Batches::new(&dataset, 0..args.samples.get(), model.batch());
     let widths = widest_first(&args.widths);
+    let rotation = Quantizer::new().rotation(&model);
+    let written = model.written(rotation)?;
     let measured = measure(
-        &model.graph,
-        &model.structure,
+        written.graph(),
+        written.structure(),
         &feeds,
         (scope, &widths),
         &Bar::new(args.quiet),

@@ -6,16 +6,50 @@ mod inputs;
 mod sound;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vitq_onnx::Model;
 use vitq_passes::ir::{Graph, NodeId, Op};
 use vitq_passes::simplify::simplify;
 use vitq_passes::structure::{SiteKind, Structure, recognise};
+use vitq_passes::transform::rotate;
 
 use crate::calibrate::Scope;
 use crate::error::Error;
 use crate::input::ModelInput;
 pub use fingerprint::fingerprint;
+
+/// A graph that computes what the float model computes, with what was recognised in it.
+pub struct Form {
+    graph: Graph,
+    structure: Structure,
+}
+
+/// The form that a plan is made for.
+pub enum Written<'m> {
+    /// The simplified graph.
+    Plain(&'m FloatModel),
+    /// With its residual streams rotated; the same sites in the same order.
+    Rotated(Arc<Form>),
+}
+
+impl Written<'_> {
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        match self {
+            Written::Plain(model) => &model.graph,
+            Written::Rotated(form) => &form.graph,
+        }
+    }
+
+    /// What was recognised in it.
+    pub fn structure(&self) -> &Structure {
+        match self {
+            Written::Plain(model) => &model.structure,
+            Written::Rotated(form) => &form.structure,
+        }
+    }
+}
 
 /// A float model with what was recognised in it.
 pub struct FloatModel {
@@ -27,6 +61,8 @@ pub struct FloatModel {
     pub graph: Graph,
     /// Sites, norms and blocks of [`FloatModel::graph`].
     pub structure: Structure,
+    /// The rotation that was last asked for.
+    rotated: Mutex<Option<(u64, Arc<Form>)>>,
     /// The graph's inputs.
     pub inputs: Vec<ModelInput>,
     /// Identifies the file's contents in a plan.
@@ -61,9 +97,42 @@ impl FloatModel {
             message,
             graph,
             structure,
+            rotated: Mutex::default(),
             inputs,
             fingerprint,
         })
+    }
+
+    /// The model as it is, or with its residual streams rotated.
+    ///
+    /// # Errors
+    /// A weight that is no plain float stands in the way of a rotation.
+    pub fn written(&self, rotation: Option<u64>) -> Result<Written<'_>, Error> {
+        let rotated = rotation.map(|seed| self.rotated(seed)).transpose()?;
+        Ok(rotated.map_or(Written::Plain(self), Written::Rotated))
+    }
+
+    /// Whether a residual stream can be rotated.
+    pub fn can_be_rotated(&self) -> bool {
+        let mut streams = self.structure.streams.iter();
+        streams.any(|stream| stream.declined.is_none())
+    }
+
+    fn rotated(&self, seed: u64) -> Result<Arc<Form>, Error> {
+        let mut last = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, form)) = last.as_ref().filter(|(known, _)| *known == seed) {
+            return Ok(Arc::clone(form));
+        }
+        let mut graph = self.graph.clone();
+        let streams = rotate(&mut graph, &self.structure, seed).map_err(|source| Error::Apply {
+            path: self.path.clone(),
+            source: source.into(),
+        })?;
+        tracing::info!(streams, of = self.structure.streams.len(), "rotated");
+        let structure = recognise(&graph);
+        let form = Arc::new(Form { graph, structure });
+        *last = Some((seed, Arc::clone(&form)));
+        Ok(form)
     }
 
     /// The batch size that the file fixes, or 1 where it is symbolic.

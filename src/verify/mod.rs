@@ -5,6 +5,7 @@
 mod classifier;
 mod energy;
 mod pair;
+mod rotation;
 
 use std::path::Path;
 use std::time::Instant;

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use prost::Message;
 use vitq_onnx::Model;
+use vitq_passes::structure::Site;
+use vitq_passes::transform::ROTATED;
 
+use super::rotation::{Rotation, Rotations};
 use super::{Candidate, Energy, Tally, Votes};
 use crate::batches::Batch;
 use crate::error::Error;
@@ -18,8 +21,12 @@ use crate::run::{self, Executor, RunOptions, Runtime};
 pub struct Layer {
     /// Path of the site.
     pub path: String,
-    /// Name of the value.
-    value: String,
+    /// Name of the value in the float model.
+    float: String,
+    /// Name of the value in the quantised model.
+    quantised: String,
+    /// What the quantised model's channels are turned by.
+    rotation: Option<Rotation>,
 }
 
 /// Both models, ready to run.
@@ -53,13 +60,16 @@ impl<'a> Pair<'a> {
         };
         let outputs = shared_outputs(original, quantised)?;
         let layers = shared_layers(float, quantised.message);
-        let values: Vec<String> = outputs
-            .iter()
-            .cloned()
-            .chain(layers.iter().map(|it| it.value.clone()))
-            .collect();
-        let load = |candidate| Loaded::load(candidate, first, &values, runtime);
-        let (float, quantised) = (load(original)?, load(quantised)?);
+        let load = |candidate, name: fn(&Layer) -> &String| {
+            let values: Vec<String> = outputs
+                .iter()
+                .chain(layers.iter().map(name))
+                .cloned()
+                .collect();
+            Loaded::load(candidate, first, &values, runtime)
+        };
+        let float = load(original, |layer| &layer.float)?;
+        let quantised = load(quantised, |layer| &layer.quantised)?;
         Ok(Self {
             outputs,
             layers,
@@ -79,7 +89,13 @@ impl<'a> Pair<'a> {
             if x.dims() != y.dims() {
                 return Err(self.other_shape(place, x, y));
             }
-            let (values, approximations) = (rows(x, batch), rows(y, batch));
+            let (mut values, approximations) = (rows(x, batch), rows(y, batch));
+            let layer = place
+                .checked_sub(self.outputs.len())
+                .map(|i| &self.layers[i]);
+            if let Some(rotation) = layer.and_then(|layer| layer.rotation.as_ref()) {
+                values = rotation.apply(&values, x.dims()).into();
+            }
             if place < self.outputs.len() {
                 require_finite(self.float.path, &self.outputs[place], &values, batch)?;
                 require_finite(
@@ -101,7 +117,7 @@ impl<'a> Pair<'a> {
         let name = self
             .outputs
             .get(place)
-            .or_else(|| Some(&self.layers.get(place - self.outputs.len())?.value));
+            .or_else(|| Some(&self.layers.get(place - self.outputs.len())?.float));
         let name = name.map_or("", String::as_str);
         Error::NotComparable {
             float: self.float.path.into(),
@@ -210,14 +226,28 @@ fn shared_outputs(float: Candidate<'_>, quantised: Candidate<'_>) -> Result<Vec<
 /// The sites whose results both files know by name.
 fn shared_layers(float: &FloatModel, quantised: &Model) -> Vec<Layer> {
     let (here, there) = (node_outputs(&float.message), node_outputs(quantised));
-    let sites = float.structure.sites.iter();
-    sites
-        .map(|site| Layer {
+    let mut rotations = Rotations::of(quantised);
+    let layer = |site: &Site| {
+        let name = float.graph.name(site.output).to_owned();
+        if !here.contains(name.as_str()) {
+            return None;
+        }
+        let rotated = format!("{name}{ROTATED}");
+        let (quantised, rotation) = if there.contains(rotated.as_str()) {
+            (rotated, Some(rotations.of_site(site)?))
+        } else if there.contains(name.as_str()) {
+            (name.clone(), None)
+        } else {
+            return None;
+        };
+        Some(Layer {
             path: site.path.clone(),
-            value: float.graph.name(site.output).to_owned(),
+            float: name,
+            quantised,
+            rotation,
         })
-        .filter(|layer| here.contains(layer.value.as_str()) && there.contains(layer.value.as_str()))
-        .collect()
+    };
+    float.structure.sites.iter().filter_map(layer).collect()
 }
 
 fn output_names(model: &Model) -> impl Iterator<Item = &str> {

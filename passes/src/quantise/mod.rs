@@ -26,6 +26,9 @@ use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
 
+/// Key of the emitted model's metadata that holds [`Plan::rotation`].
+pub const ROTATION: &str = "vitq.rotation";
+
 /// Writes `plan` into `graph`, whose `structure` was recognised on this very graph.
 ///
 /// Sites that the plan does not name stay as they are. Graph inputs and outputs keep their names and types, and a site's
@@ -101,6 +104,9 @@ fn check_form(structure: &Structure, plan: &Plan) -> Result<(), ApplyError> {
 
 /// Says in the model's metadata what was done to it.
 fn describe(graph: &mut Graph, plan: &Plan) {
+    if let Some(seed) = plan.rotation {
+        graph.set_metadata(ROTATION, &seed.to_string());
+    }
     graph.set_metadata("vitq.version", env!("CARGO_PKG_VERSION"));
     let settings: serde_json::Map<_, _> = plan
         .settings

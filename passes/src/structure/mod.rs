@@ -14,6 +14,7 @@ mod patch_embed;
 mod paths;
 mod recognise;
 mod roles;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,6 +24,7 @@ use serde::Serialize;
 pub use describe::{BlockSummary, NormSummary, SiteSummary, StructureSummary};
 pub use gelu::{Gelu, find_all as find_gelus};
 pub use recognise::recognise;
+pub use stream::{Constant, Stream};
 
 use crate::ir::{NodeId, Outlet};
 
@@ -158,6 +160,8 @@ pub struct Structure {
     pub sites: Vec<Site>,
     /// LayerNormalizations in topological order.
     pub norms: Vec<Norm>,
+    /// Residual streams, in the order of the first norms that read them.
+    pub streams: Vec<Stream>,
     /// Blocks in order.
     pub blocks: Vec<Block>,
     /// Number of MLPs (Linear → activation function → Linear).

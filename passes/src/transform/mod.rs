@@ -3,12 +3,14 @@
 mod affine;
 mod parameters;
 pub mod repq;
+mod rotate;
 pub mod scale;
 mod take_over;
 
 pub use affine::{LinearParams, affine_fold};
 pub use parameters::{apply_norm, replace_linear};
 pub(crate) use parameters::{check_lengths, set_bias, transposed, weight_dims};
+pub use rotate::{ROTATED, orthogonal, rotate};
 pub(crate) use take_over::take_over;
 
 use thiserror::Error;

@@ -181,7 +181,7 @@ impl Folder {
 }
 
 /// Python with numpy, onnx and onnxruntime.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     match std::env::var_os("VITQ_PYTHON") {
         Some(path) => path.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python"),

@@ -71,17 +71,20 @@ fn folded(path: &Path) -> (Graph, usize) {
 
 /// Folds other scales and a shift into a norm and its Linears.
 fn fold(graph: &Graph, structure: &Structure, norm: &Norm, into: &mut Plan) {
-    let wide = |value: Option<Outlet>| {
-        value.map(|v| floats(graph, v).into_iter().map(f64::from).collect())
+    let wide = |i: usize| {
+        let values = floats(graph, graph.input(norm.node, i)?);
+        Some(values.into_iter().map(f64::from).collect())
     };
-    let mut gamma: Vec<f64> = wide(graph.input(norm.node, 1)).expect("a scale");
+    let mut gamma: Vec<f64> = wide(norm.scale).expect("a scale");
     let channels = gamma.len();
-    let shift = wide(graph.input(norm.node, 2));
+    let shift = norm.shift.and_then(wide);
     let mut beta = shift.unwrap_or_else(|| vec![0.0; channels]);
     let sites: Vec<&Site> = norm.sites.iter().map(|&s| &structure.sites[s]).collect();
     let mut linears: Vec<_> = sites.iter().map(|site| parameters(graph, site)).collect();
     let r: Vec<f64> = (0..channels).map(|c| 0.4 + (c % 11) as f64 / 4.0).collect();
-    let t: Vec<f64> = (0..channels).map(|c| (c % 7) as f64 / 4.0 - 0.75).collect();
+    // An RMSNorm takes no shift.
+    let by = if norm.shift.is_some() { 0.25 } else { 0.0 };
+    let t: Vec<f64> = (0..channels).map(|c| ((c % 7) as f64 - 3.0) * by).collect();
     affine_fold(&mut gamma, &mut beta, &mut linears, &r, &t).unwrap_or_else(|e| panic!("{e}"));
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
     into.norms.push(NormPlan {

@@ -38,6 +38,8 @@ fn norm(graph: &Graph, sites: &[Site], value: Outlet) -> Norm {
     Norm {
         name: graph.label(value.node),
         node: value.node,
+        scale: 1,
+        shift: Some(2),
         sites,
         split: Vec::new(),
         declined: None,

@@ -21,6 +21,8 @@ def main():
     folder, rewritten = map(pathlib.Path, sys.argv[1:])
     wrong = 0
     for name, entry in json.loads((folder / "index.json").read_text())["models"].items():
+        if not entry["runnable"]:
+            continue
         onnx.checker.check_model(rewritten / f"{name}.onnx", full_check=True)
         arrays = inputs(entry)
         before, after = (outputs(place / f"{name}.onnx", arrays) for place in (folder, rewritten))

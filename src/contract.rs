@@ -71,7 +71,11 @@ impl Source {
     /// # Errors
     /// The path holds nothing that can be fed to the model.
     pub fn open(&self, model: &FloatModel) -> Result<Dataset, Error> {
-        let preprocess = self.contract.preprocess(&model.path, &model.inputs)?;
+        let preprocess = match self.contract.preprocess(&model.path, &model.inputs) {
+            // Arrays have their size; only images are brought to one.
+            Err(Error::NoImageSize { .. }) if !self.path.is_dir() => None,
+            made => made?,
+        };
         let inputs = model.inputs.clone();
         Ok(Dataset::open(
             &self.path,

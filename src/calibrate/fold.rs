@@ -1,7 +1,8 @@
 //! How the scale of a LayerNormalization is folded into the Linears that read it (RepQ-ViT §3.3).
 //!
 //! `x' = (x + shift) / r`, `W' = W·diag(r)`, `b' = b - W·shift`, `γ' = γ/r`, `β' = (β + shift)/r`.
-//! RepQ-ViT: `r = s/s̃`, `shift = s ⊙ (z - z̃)` with an integer `z̃`.
+//! RepQ-ViT: `r = s/s̃`, `shift = s ⊙ (z - z̃)` with an integer `z̃`. An RMSNorm takes no shift: its channels' larger ends are
+//! brought together instead, `r = peak/mean(peak)`.
 
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::NormPlan;
@@ -149,6 +150,22 @@ impl Fold {
         }
     }
 
+    /// What [`Fold::repq`] is where nothing can take a shift: the larger end of every channel comes to their mean.
+    pub fn peaks(channels: &Channels, strength: f32) -> Fold {
+        let (lo, hi) = channels.typical();
+        let peak: Vec<f32> = lo.iter().zip(&hi).map(|(lo, hi)| hi.max(-lo)).collect();
+        let mean = peak.iter().sum::<f32>() / peak.len() as f32;
+        if mean <= 0.0 {
+            return Fold::identity(peak.len());
+        }
+        // As in `repq`: a channel that hardly moves keeps a hundredth of the mean.
+        let r = peak.iter().map(|p| (p / mean).max(0.01).powf(strength));
+        Fold {
+            r: r.collect(),
+            shift: vec![0.0; peak.len()],
+        }
+    }
+
     /// A scale per channel for an activation that no affine operator precedes (SmoothQuant's idea, channels above the median
     /// only): `r = (max|x_j| / median)^strength`, at least 1.
     pub fn outliers(channels: &Channels, strength: f32) -> Fold {
@@ -195,7 +212,7 @@ impl Fold {
         }
     }
 
-    /// New affine parameters of the LayerNormalization, if anything changes.
+    /// New affine parameters of the norm, if anything changes.
     pub fn norm_plan(&self, graph: &Graph, norm: &Norm) -> Option<NormPlan> {
         if self.is_identity() {
             return None;
@@ -205,8 +222,9 @@ impl Fold {
                 .input(norm.node, i)
                 .and_then(|v| graph.tensor(v)?.to_f32().ok())
         };
-        let gamma = parameter(1)?;
-        let beta = parameter(2).unwrap_or_else(|| vec![0.0; gamma.len()]);
+        let gamma = parameter(norm.scale)?;
+        let beta = norm.shift.and_then(parameter);
+        let beta = beta.unwrap_or_else(|| vec![0.0; gamma.len()]);
         Some(NormPlan {
             norm: norm.name.clone(),
             gamma: gamma.iter().zip(&self.r).map(|(g, r)| g / r).collect(),

@@ -618,7 +618,7 @@ impl Calibration<'_> {
         channels: &Channels,
     ) -> Result<Option<Fold>, CalibrateError> {
         if let Some(carrier) = self.carriers.get(&index).cloned() {
-            let fold = self.choose_fold(walk, &[index], index, channels)?;
+            let fold = self.choose_fold(walk, &[index], index, channels, true)?;
             self.migrations.push(Migration {
                 reader: index,
                 carrier,
@@ -633,20 +633,23 @@ impl Calibration<'_> {
             return Ok(None);
         }
         if !self.folds.contains_key(&norm) {
-            let readers = &self.structure.norms[norm].sites;
-            let fold = self.choose_fold(walk, readers, index, channels)?;
+            let found = &self.structure.norms[norm];
+            let shifts = found.shift.is_some();
+            let fold = self.choose_fold(walk, &found.sites, index, channels, shifts)?;
             self.folds.insert(norm, fold);
         }
         Ok(self.folds.get(&norm).cloned())
     }
 
-    /// RepQ-ViT's fold at full, half or no strength: whichever leaves the least error behind all readers.
+    /// RepQ-ViT's fold at full, half or no strength: whichever leaves the least error behind all readers. `shifts`: what
+    /// lies before can take a shift too.
     fn choose_fold(
         &self,
         walk: &Walk<'_>,
         readers: &[usize],
         index: usize,
         channels: &Channels,
+        shifts: bool,
     ) -> Result<Fold, CalibrateError> {
         let site = &self.structure.sites[index];
         let (weight_bits, activation_bits) = self.settings.bits(site);
@@ -674,6 +677,8 @@ impl Calibration<'_> {
             .map(|strength| {
                 let fold = if strength == 0.0 {
                     Fold::identity(k)
+                } else if !shifts {
+                    Fold::peaks(channels, strength)
                 } else {
                     Fold::repq(channels, activation_bits, strength)
                 };

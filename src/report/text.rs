@@ -43,7 +43,7 @@ impl Display for SitesReport {
         let quantised = summary.linears - summary.left_float;
         writeln!(
             f,
-            "{quantised} of {} Linears quantised, {} LayerNormalizations folded",
+            "{quantised} of {} Linears quantised, {} norms folded",
             summary.linears, summary.folded_norms
         )?;
         for (form, count) in summary.forms.iter().filter(|(form, _)| *form != "float") {

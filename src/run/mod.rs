@@ -11,7 +11,7 @@ mod ort;
 pub(crate) mod panics;
 mod qdq;
 mod signature;
-mod tract;
+pub(crate) mod tract;
 pub(crate) mod vector;
 mod widen;
 

@@ -17,6 +17,7 @@ use super::site_op::{OP_TYPE, SiteOp, parse};
 use super::{SiteOutput, WalkError};
 use crate::input::Array;
 use crate::run::panics::caught;
+use crate::run::tract::optimised;
 use crate::run::vector::release_upper_halves;
 
 /// A network ready to be walked.
@@ -254,7 +255,7 @@ fn load(bytes: &[u8], inputs: &[(String, Array)]) -> TractResult<TypedModel> {
     for i in 0..model.outputs.len() {
         model.set_output_fact(i, InferenceFact::default())?;
     }
-    model.into_optimized()
+    Ok(optimised(model.into_typed()?))
 }
 
 /// The graph with each site replaced by one opaque operator.

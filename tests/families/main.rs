@@ -67,8 +67,10 @@ impl Row {
         self.exports
             .insert(format!("{exporter} {}{tool}", entry["opset"]));
         if let Some(why) = entry["differs"]["refused"][1].as_str() {
-            let tool = text("tool");
-            self.notes.insert(format!("{tool}: declined, {why}"));
+            self.notes.insert(match text("tool") {
+                "" => format!("declined: {why}"),
+                tool => format!("{tool}: declined, {why}"),
+            });
             return;
         }
         let differs = entry["differs"].as_object();
@@ -76,7 +78,8 @@ impl Row {
             let why = why[1].as_str().unwrap_or_default();
             self.notes.insert(match what.as_str() {
                 "tract" => format!("tract {why}"),
-                "linears" | "qk" | "softmax_matmul" => format!("stays float: what is {why}"),
+                "linears" | "qk" | "softmax_matmul" => format!("stays float: {why}"),
+                "norm_linear" => format!("some norms are not folded: {why}"),
                 _ => format!("{} stays float: {why}", what.replace('_', " ")),
             });
         }

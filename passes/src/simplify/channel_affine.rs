@@ -20,7 +20,9 @@ const EPSILON: f32 = 1e-5;
 pub(super) fn apply(graph: &mut Graph, shapes: &Shapes, _: &mut Report) -> usize {
     let mut fired = 0;
     for id in graph.topological().unwrap_or_default() {
-        let found = layer_scale(graph, shapes, id).or_else(|| batch_norm(graph, shapes, id));
+        let flat =
+            |(x, affine): (Outlet, Affine)| (shapes.rank(x) == Some(2)).then_some((x, affine));
+        let found = layer_scale(graph, shapes, id).or_else(|| batch_norm(graph, id).and_then(flat));
         if let Some((value, affine)) = found {
             fired += usize::from(fold(graph, shapes, id, value, &affine).is_some());
         }
@@ -29,9 +31,9 @@ pub(super) fn apply(graph: &mut Graph, shapes: &Shapes, _: &mut Report) -> usize
 }
 
 /// `y = g·x + h`, channel by channel.
-struct Affine {
-    g: Vec<f32>,
-    h: Vec<f32>,
+pub(super) struct Affine {
+    pub g: Vec<f32>,
+    pub h: Vec<f32>,
 }
 
 /// A product with a constant row, and the value that it scales.
@@ -56,12 +58,12 @@ fn layer_scale(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<(Outlet, Af
     Some((x, Affine { g, h }))
 }
 
-/// A BatchNormalization over the last of two axes, and the value that it normalises.
-fn batch_norm(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<(Outlet, Affine)> {
+/// A BatchNormalization of constants, over axis 1, and the value that it normalises.
+pub(super) fn batch_norm(graph: &Graph, id: NodeId) -> Option<(Outlet, Affine)> {
     let op = graph.op(id).filter(|op| op.is("BatchNormalization"))?;
     let trains = op.int("training_mode").unwrap_or(0) != 0;
     let x = graph.input(id, 0)?;
-    if trains || shapes.rank(x) != Some(2) || op.outputs.iter().skip(1).any(|o| !o.is_empty()) {
+    if trains || op.outputs.iter().skip(1).any(|o| !o.is_empty()) {
         return None;
     }
     let epsilon = op.float("epsilon").unwrap_or(EPSILON);
@@ -79,9 +81,9 @@ fn batch_norm(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<(Outlet, Aff
 }
 
 /// A Linear: its MatMul, and the Add of its bias.
-struct Linear {
-    product: NodeId,
-    add: Option<NodeId>,
+pub(super) struct Linear {
+    pub product: NodeId,
+    pub add: Option<NodeId>,
 }
 
 fn fold(
@@ -137,7 +139,7 @@ fn channel_input(graph: &Graph, id: NodeId) -> usize {
     usize::from(constant)
 }
 
-fn set_bias(graph: &mut Graph, linear: &Linear, bias: &[f32]) {
+pub(super) fn set_bias(graph: &mut Graph, linear: &Linear, bias: &[f32]) {
     let tensor = Tensor::from_f32(&[bias.len()], bias);
     if let Some(add) = linear.add {
         graph.replace_constant(add, 1, &tensor);
@@ -187,7 +189,7 @@ fn last(shapes: &Shapes, value: Outlet) -> Option<usize> {
 }
 
 /// A float32 constant's elements.
-fn floats(graph: &Graph, value: Outlet) -> Option<Vec<f32>> {
+pub(super) fn floats(graph: &Graph, value: Outlet) -> Option<Vec<f32>> {
     let tensor = graph.tensor(value)?;
     (tensor.dtype == vitq_onnx::DataType::Float).then(|| tensor.to_f32().ok())?
 }

@@ -5,10 +5,12 @@
 
 mod attention;
 mod axes;
+mod batch_norm_before;
 mod bias_gelu;
 mod channel_affine;
 mod constants;
 mod einsum;
+mod fused_matmul;
 mod identity;
 mod layer_norm;
 mod linear;
@@ -57,7 +59,7 @@ impl Display for Report {
 type Rule = fn(&mut Graph, &Shapes, &mut Report) -> usize;
 
 /// The rules in the order in which they help each other.
-const RULES: [(&str, Rule); 11] = [
+const RULES: [(&str, Rule); 13] = [
     ("constants", constants::apply),
     ("identity", identity::apply),
     ("shape_arithmetic", shape_arithmetic::apply),
@@ -66,8 +68,10 @@ const RULES: [(&str, Rule); 11] = [
     ("bias_gelu", bias_gelu::apply),
     ("linear", linear::apply),
     ("channel_affine", channel_affine::apply),
+    ("batch_norm_before", batch_norm_before::apply),
     ("einsum", einsum::apply),
     ("attention", attention::apply),
+    ("fused_matmul", fused_matmul::apply),
     ("strided_slice", strided_slice::apply),
 ];
 

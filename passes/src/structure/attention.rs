@@ -9,13 +9,17 @@
 //! `Transpose ── MatMul(W [heads, heads]) ── Add(b) ── Transpose`.
 //!
 //! Declines a Softmax that stands on no product of two activations (a classifier's output), one over another axis
-//! than the last, and one whose result is not the first operand of a MatMul.
+//! than the last, and one whose result is not the first operand of a MatMul (V·A, with a Transpose or without).
 
 use std::collections::BTreeSet;
 
 use super::view::{Through, View, layout};
 use super::{Role, Site, SiteKind};
 use crate::ir::{NodeId, Op, Outlet};
+
+/// The reason of a Softmax whose weights stand on the right.
+const SECOND: &str = "V comes before its result in the product; write it as softmax(Q·Kᵀ)·V in the model's code to have \
+                      it quantised; it stays float";
 
 /// An attention: where its operands come from and where its result goes.
 #[derive(Clone, Debug)]
@@ -57,11 +61,11 @@ pub(super) fn around_softmax(view: &View, softmax: NodeId) -> Result<Attention, 
         }
     }
     let readers = reader_of(view, weights);
-    let Some(&(product, slot)) = readers.first() else {
-        return Err("no MatMul reads its result, so there is no attention·V".into());
-    };
-    let (0, [_]) = (slot, Vec::from_iter(&readers).as_slice()) else {
-        return Err("its result is not the first operand of one MatMul, as in attention·V".into());
+    let product = match Vec::from_iter(readers)[..] {
+        [(product, 0)] => product,
+        [(_, _)] => return Err(SECOND.into()),
+        [] => return Err(unread(view, weights)),
+        _ => return Err("more than one MatMul reads its result".into()),
     };
     let operand = |node, i| view.graph.input(node, i).ok_or("a MatMul lacks an operand");
     let value = operand(product, 1)?;
@@ -208,6 +212,16 @@ fn talks(view: &View, node: NodeId) -> bool {
         .constant_dims(weight)
         .is_some_and(|d| d.len() == 2 && d[0] == d[1]);
     is(view, node, "MatMul") && square && is(view, x.node, "Transpose") && view.rank(x) == Some(4)
+}
+
+/// Why weights that no product reads as they are belong to no attention.
+fn unread(view: &View, weights: Outlet) -> String {
+    let product = |node: NodeId, _: usize| is(view, node, "MatMul");
+    if view.ahead(weights, product, layout).is_empty() {
+        "no MatMul reads its result, so there is no attention·V".into()
+    } else {
+        SECOND.into()
+    }
 }
 
 fn no_scores(view: &View, weights: Outlet) -> String {

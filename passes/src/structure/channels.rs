@@ -28,7 +28,8 @@ pub(super) enum Keep {
 pub(super) const JOINS: &str = "which joins it with other values";
 const CHANGES: &str = "which is neither a Linear nor a choice of tokens";
 const SELECTS: &str = "which selects or moves channels";
-const UNKNOWN: &str = "whose effect on the channels is unknown, as its shape is";
+const UNKNOWN: &str = "whose effect on the channels is unknown, as its shape is; \
+                       sizes that are fixed at the export make it known";
 
 /// What operator `node` does to the channels on `axis` of its input `slot`.
 pub(super) fn kept(view: &View, node: NodeId, slot: usize, axis: FromEnd) -> Keep {

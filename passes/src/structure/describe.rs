@@ -162,14 +162,20 @@ impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
         let folds = self.norms.iter().filter(|n| n.declined.is_none()).count();
+        let rms = self.norms.iter().filter(|n| n.shift.is_none()).count();
+        let others = counted(self.norms.len() - rms, "LayerNormalization");
+        let norms = match (rms, self.norms.len() - rms) {
+            (0, _) => others,
+            (_, 0) => counted(rms, "RMSNorm"),
+            _ => format!("{others} and {}", counted(rms, "RMSNorm")),
+        };
         writeln!(
             f,
-            "{}, {} Q·Kᵀ, {} attention·V, {}; {}, {folds} of them fold into Linears",
+            "{}, {} Q·Kᵀ, {} attention·V, {}; {norms}, {folds} of them fold into Linears",
             counted(self.count(SiteKind::Linear), "Linear"),
             self.count(SiteKind::QueryKey),
             self.count(SiteKind::AttentionValue),
             counted(self.mlps, "MLP"),
-            counted(self.norms.len(), "LayerNormalization"),
         )?;
         let outside = self.outside();
         let first = self.blocks.iter().filter_map(|b| b.sites.first()).min();

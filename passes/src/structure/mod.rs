@@ -13,6 +13,7 @@ mod norm;
 mod patch_embed;
 mod paths;
 mod recognise;
+mod rms_norm;
 mod roles;
 mod stream;
 #[cfg(test)]
@@ -111,13 +112,18 @@ pub struct Site {
     pub norm: Option<usize>,
 }
 
-/// A LayerNormalization.
+/// A LayerNormalization or RMSNorm.
 #[derive(Clone, Debug)]
 pub struct Norm {
     /// Name of the node (unique).
     pub name: String,
-    /// The LayerNormalization.
+    /// The LayerNormalization or RMSNormalization; of an RMSNorm in parts the Mul by its scale.
     pub node: NodeId,
+    /// The node's input that is the scale.
+    pub scale: usize,
+    /// The node's input that is the shift, or would be if it were not left out; none of an RMSNorm, whose channels can be
+    /// scaled alone.
+    pub shift: Option<usize>,
     /// Linears that read it (indices into [`Structure::sites`]); of a norm that is split, those on the split side.
     pub sites: Vec<usize>,
     /// Where others than Linears read it too: the readers, each with its input, that a copy of the norm for the Linears
@@ -158,7 +164,7 @@ pub struct Declined {
 pub struct Structure {
     /// Sites in topological order.
     pub sites: Vec<Site>,
-    /// LayerNormalizations in topological order.
+    /// LayerNormalizations and RMSNorms in topological order.
     pub norms: Vec<Norm>,
     /// Residual streams, in the order of the first norms that read them.
     pub streams: Vec<Stream>,

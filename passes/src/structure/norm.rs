@@ -1,4 +1,5 @@
-//! LayerNorm → Linear: norms whose per-channel scale can be folded into the Linears that read them.
+//! LayerNorm → Linear: norms whose per-channel scale can be folded into the Linears that read them. RMSNorms
+//! ([`super::rms_norm`]) are norms too.
 //!
 //! ```text
 //! LayerNormalization(γ, β) ──┬── Linear
@@ -14,11 +15,29 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::channels::{self, FromEnd, Keep};
 use super::view::View;
-use super::{Norm, Site};
+use super::{Norm, Site, rms_norm};
 use crate::ir::{NodeId, Outlet, Reader, Slot};
 
-/// The norm with the Linears that read it; `linears` maps a Linear's node to its index.
-pub(super) fn recognise(view: &View, node: NodeId, linears: &HashMap<NodeId, usize>) -> Norm {
+/// The norm with the Linears that read it, if the node is one; `linears` maps a Linear's node to its index.
+pub(super) fn recognise(
+    view: &View,
+    node: NodeId,
+    linears: &HashMap<NodeId, usize>,
+) -> Option<Norm> {
+    let (scale, shift) = if view.graph.is(node, "LayerNormalization") {
+        (1, Some(2))
+    } else {
+        (rms_norm::scale(view, node)?, None)
+    };
+    Some(read(view, node, (scale, shift), linears))
+}
+
+fn read(
+    view: &View,
+    node: NodeId,
+    (scale, shift): (usize, Option<usize>),
+    linears: &HashMap<NodeId, usize>,
+) -> Norm {
     let result = Outlet { node, slot: 0 };
     let direct = view.graph.readers(result);
     let mut whole = Walk::new(view, linears).run(&direct);
@@ -29,9 +48,11 @@ pub(super) fn recognise(view: &View, node: NodeId, linears: &HashMap<NodeId, usi
     let mut norm = Norm {
         name: String::new(),
         node,
+        scale,
+        shift,
         sites: whole.sites,
         split: Vec::new(),
-        declined: affine(view, node).err(),
+        declined: affine(view, node, scale, shift).err(),
     };
     if norm.declined.is_some() {
         return norm;
@@ -89,7 +110,11 @@ pub(super) fn link(sites: &mut [Site], norms: &[Norm]) {
 }
 
 /// Checks that γ and β are constants over the last axis.
-fn affine(view: &View, node: NodeId) -> Result<(), String> {
+fn affine(view: &View, node: NodeId, scale: usize, shift: Option<usize>) -> Result<(), String> {
+    if view.graph.is(node, "Mul") {
+        // An RMSNorm in parts was recognised by its scale.
+        return Ok(());
+    }
     let result = Outlet { node, slot: 0 };
     let axis = view
         .graph
@@ -101,8 +126,8 @@ fn affine(view: &View, node: NodeId) -> Result<(), String> {
             "it normalises from axis {axis} on, not the last axis alone"
         ));
     }
-    for (i, what) in [(1, "scale"), (2, "shift")] {
-        let Some(parameter) = view.graph.input(node, i) else {
+    for (i, what) in [(Some(scale), "scale"), (shift, "shift")] {
+        let Some(parameter) = i.and_then(|i| view.graph.input(node, i)) else {
             // A shift that was left out is zero, and the fold adds it.
             continue;
         };

@@ -129,14 +129,9 @@ impl Found {
 
     fn find_norms(&mut self, view: &View, order: &[NodeId], index: &Index) {
         for &node in order {
-            if !view
-                .graph
-                .op(node)
-                .is_some_and(|op| op.is("LayerNormalization"))
-            {
+            let Some(norm) = norm::recognise(view, node, &index.linears) else {
                 continue;
-            }
-            let norm = norm::recognise(view, node, &index.linears);
+            };
             if let Some(reason) = &norm.declined {
                 self.reasons.insert(node, reason.clone());
             }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! LayerNormalization(x, γ, β)   →  LayerNormalization(x, γ', β')
+//! RMSNormalization(x, γ)        →  RMSNormalization(x, γ')      (in parts: the Mul by γ)
 //! LayerNormalization(x, γ, β)   →  the same for others, and LayerNormalization(x, γ', β') for the Linears, where it is split
 //! Add(MatMul(x, W), b)          →  Add(MatMul(x, W'), b')
 //! MatMul(x, W)                  →  Add(MatMul(x, W'), b')       (no Add where b' is zero)
 //! Conv(x, W, b)                 →  Conv(x, W', b')
 //! ```
 //! A constant that another node reads too is never changed for it: this node gets a copy of its own.
-//! Declined: parameters that are not float32 constants of the expected shape.
+//! Declined: parameters that are not float32 constants of the expected shape, and a shift of an RMSNorm, which has no β.
 
 use vitq_onnx::Tensor;
 
@@ -19,7 +20,7 @@ use crate::structure::{Norm, Parameters, Site, SiteKind, Structure};
 /// ONNX `TensorProto.DataType.FLOAT`.
 const FLOAT: i32 = 1;
 
-/// Writes new `gamma` and `beta`, both `[channels]`, into a LayerNormalization (`index` into [`Structure::norms`]).
+/// Writes new `gamma` and `beta`, both `[channels]`, into a norm (`index` into [`Structure::norms`]).
 pub fn apply_norm(
     graph: &mut Graph,
     structure: &Structure,
@@ -28,10 +29,7 @@ pub fn apply_norm(
     beta: &[f32],
 ) -> Result<(), TransformError> {
     let norm = structure.norms.get(index).ok_or_else(|| {
-        TransformError::new(
-            format!("norm {index}"),
-            "the model has no such LayerNormalization",
-        )
+        TransformError::new(format!("norm {index}"), "the model has no such norm")
     })?;
     if let Some(reason) = &norm.declined {
         return Err(TransformError::new(
@@ -40,7 +38,7 @@ pub fn apply_norm(
         ));
     }
     let dims = graph
-        .input(norm.node, 1)
+        .input(norm.node, norm.scale)
         .and_then(|value| float_dims(graph, value))
         .ok_or_else(|| {
             TransformError::new(
@@ -53,19 +51,22 @@ pub fn apply_norm(
         &[("scale", gamma.len()), ("bias", beta.len())],
         dims.iter().product(),
     )?;
+    if norm.shift.is_none() && beta.iter().any(|&b| b != 0.0) {
+        return Err(TransformError::new(
+            &norm.name,
+            "an RMSNorm takes no shift: give it a bias of zeros",
+        ));
+    }
     let node = if norm.split.is_empty() {
         norm.node
     } else {
         copy_for(graph, norm)?
     };
-    graph.replace_constant(node, 1, &Tensor::from_f32(&dims, gamma));
-    set_constant(
-        graph,
-        node,
-        2,
-        &format!("{}/bias", norm.name),
-        &Tensor::from_f32(&dims, beta),
-    );
+    graph.replace_constant(node, norm.scale, &Tensor::from_f32(&dims, gamma));
+    if let Some(i) = norm.shift {
+        let name = format!("{}/bias", norm.name);
+        set_constant(graph, node, i, &name, &Tensor::from_f32(&dims, beta));
+    }
     Ok(())
 }
 

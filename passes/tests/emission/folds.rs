@@ -258,3 +258,66 @@ fn a_split_norm_stays_for_its_other_readers() {
     assert_eq!(floats(&folded, "g"), [1.0, 3.0]);
     write_case(&graph, &folded, &plan).judge("same", &[]);
 }
+
+/// An RMSNorm in parts before a Linear.
+fn rms_norm(scale: &str, weight: &str) -> String {
+    format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,5,2] x) => (float[N,5,2] y)
+        <float two = {{2}}, float eps = {{0.00001}}, {scale}, {weight}>
+        {{
+            p = Pow(x, two)
+            m = ReduceMean<axes = [-1]>(p)
+            a = Add(m, eps)
+            s = Sqrt(a)
+            t = Div(x, s)
+            [norm] n = Mul(t, g)
+            [fc1] y = MatMul(n, w)
+        }}"#
+    )
+}
+
+#[test]
+fn an_rms_norm_takes_a_scale_and_no_shift() {
+    let graph = parse(&rms_norm(
+        "float[2] g = {1, 3}",
+        "float[2,2] w = {1, 2, 3, 4}",
+    ));
+    // x' = x / r with r = {2, 4}
+    let folds = |beta| Plan {
+        norms: vec![NormPlan {
+            norm: "norm".into(),
+            gamma: vec![0.5, 0.75],
+            beta,
+        }],
+        ..plan(vec![(
+            "fc1",
+            Decision::Float {
+                reason: "a test".into(),
+                replace: Some((vec![2.0, 12.0, 4.0, 16.0], vec![0.0, 0.0])),
+            },
+        )])
+    };
+    let folded = |plan: &Plan| {
+        let mut folded = graph.clone();
+        apply(&mut folded, &recognise(&graph), plan, &Target::default()).map(|_| folded)
+    };
+    let refused = folded(&folds(vec![0.0, 1.0])).expect_err("a shift");
+    assert!(refused.to_string().contains("takes no shift"), "{refused}");
+    let plan = folds(vec![0.0, 0.0]);
+    let folded = folded(&plan).unwrap_or_else(|e| panic!("{e}"));
+    let after = parse(&rms_norm(
+        "float[2] g = {0.5, 0.75}",
+        "float[2,2] w = {2, 4, 12, 16}",
+    ));
+    let nodes = |graph: &Graph| {
+        graph
+            .to_string()
+            .lines()
+            .skip_while(|l| !l.contains("net"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(nodes(&folded), nodes(&after));
+    write_case(&graph, &folded, &plan).judge("same", &[]);
+}

@@ -38,6 +38,8 @@ fn norm(graph: &Graph, sites: &[Site], value: Outlet) -> Norm {
     Norm {
         name: graph.label(value.node),
         node: value.node,
+        scale: 1,
+        shift: Some(2),
         sites,
         split: Vec::new(),
         declined: None,
@@ -181,7 +183,7 @@ impl Folder {
 }
 
 /// Python with numpy, onnx and onnxruntime.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     match std::env::var_os("VITQ_PYTHON") {
         Some(path) => path.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python"),

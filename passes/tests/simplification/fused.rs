@@ -178,3 +178,37 @@ fn a_strided_slice_behind_a_reshape_is_a_gather() {
         }",
     );
 }
+
+#[test]
+fn a_fused_product_is_taken_apart() {
+    rewrites(
+        r"net (float[N,2,3,4] q, float[N,2,5,4] k) => (float[N,2,3,5] y) {
+            [qk] y = com.microsoft.FusedMatMul<alpha = 0.5, transB = 1>(q, k)
+        }",
+        r#"net (float[N,2,3,4] q, float[N,2,5,4] k) => (float[N,2,3,5] y)
+        <float "qk/alpha" = {0.5}> {
+            ["qk/Transpose"] "qk/Transpose" = Transpose<perm = [0, 1, 3, 2]>(k)
+            ["qk/MatMul"] "qk/MatMul" = MatMul(q, "qk/Transpose")
+            ["qk/Mul"] y = Mul("qk/MatMul", "qk/alpha")
+        }"#,
+    );
+    rewrites(
+        r"net (float[4,3] a, float[4,5] b) => (float[3,5] y) {
+            [p] y = com.microsoft.FusedMatMul<transA = 1>(a, b)
+        }",
+        r#"net (float[4,3] a, float[4,5] b) => (float[3,5] y) {
+            ["p/Transpose"] "p/Transpose" = Transpose<perm = [1, 0]>(a)
+            ["p/MatMul"] y = MatMul("p/Transpose", b)
+        }"#,
+    );
+}
+
+#[test]
+fn a_fused_product_of_turned_batches_stays() {
+    stays_in(
+        17,
+        r"net (float[3,2,4] a, float[2,4,5] b) => (float[2,3,5] y) {
+            [p] y = com.microsoft.FusedMatMul<transBatchA = 1>(a, b)
+        }",
+    );
+}

@@ -2,6 +2,7 @@
 //! ONNX Runtime (`judge.py`). Needs Python with numpy, onnx and onnxruntime: `VITQ_PYTHON`, or `.venv` at the
 //! workspace's root.
 
+mod batch_norm;
 mod check;
 mod exports;
 mod fused;

@@ -64,7 +64,7 @@ proptest! {
     ) {
         let rows: Vec<f32> = rows.iter().zip(size.iter().cycle()).map(|(x, s)| x * s).collect();
         let channels = channels(&rows);
-        for fold in [Fold::repq(&channels, bits, strength), Fold::outliers(&channels, strength)] {
+        for fold in [Fold::repq(&channels, bits, strength), Fold::peaks(&channels, strength), Fold::outliers(&channels, strength)] {
             prop_assert!(fold.r.iter().all(|r| r.is_finite() && *r > 0.0));
             undone(&fold, &rows, &weight, &bias)?;
         }
@@ -98,6 +98,20 @@ proptest! {
         prop_assert!(folded.iter().all(|x| (lo - slack..=hi + slack).contains(x)));
     }
 
+    #[test]
+    fn peaks_bring_the_larger_ends_of_all_channels_together(rows in numbers(5 * CHANNELS, 4.0)) {
+        let channels = channels(&rows);
+        let peak = |j: usize| channels.hi[j].max(-channels.lo[j]);
+        let mean = (0..CHANNELS).map(peak).sum::<f32>() / CHANNELS as f32;
+        let fold = Fold::peaks(&channels, 1.0);
+        prop_assert!(fold.shift.iter().all(|&s| s == 0.0));
+        for j in 0..CHANNELS {
+            // A channel below a hundredth of the mean stays below the others.
+            let after = peak(j) / fold.r[j];
+            prop_assert!(after <= mean * 1.001 && (after >= mean * 0.999 || peak(j) < mean * 0.0101));
+        }
+    }
+
     /// RepQ-ViT §3.3: behind the fold every channel has the mean scale and the mean zero point.
     #[test]
     fn repq_gives_all_channels_one_scale_and_zero_point(
@@ -123,6 +137,7 @@ proptest! {
 fn channels_that_never_moved_are_left_alone() {
     let still = Channels::new(CHANNELS);
     assert!(Fold::repq(&still, 4, 1.0).is_identity());
+    assert!(Fold::peaks(&still, 1.0).is_identity());
     assert!(Fold::outliers(&still, 1.0).is_identity());
     assert_eq!(still.folded(&Fold::identity(CHANNELS)), (0.0, 0.0));
 }

@@ -83,15 +83,25 @@ fn prepare(
     let mut model = onnx.model_for_proto_model(proto).map_err(loading)?;
     fix_inputs(&mut model, signature)?;
     let places = select_outputs(&mut model, &signature.outputs)?;
+    let typed = model.into_typed().map_err(loading)?;
     let typed = if options.optimise {
-        model.into_optimized()
+        optimised(typed)
     } else {
-        model.into_typed()
+        typed
     };
-    let plan = typed
-        .and_then(IntoRunnable::into_runnable)
-        .map_err(loading)?;
+    let plan = typed.into_runnable().map_err(loading)?;
     Ok((plan, places))
+}
+
+/// The model, faster where tract can make it so.
+///
+/// tract 0.23 fails to take a product apart whose Concat joins a broadcast value (`concat_then_einsum`); it runs the model
+/// as it stands.
+pub(crate) fn optimised(model: TypedModel) -> TypedModel {
+    model.clone().into_optimized().unwrap_or_else(|error| {
+        tracing::debug!("tract runs the model as it stands: {}", chain(&error));
+        model
+    })
 }
 
 fn fix_inputs(model: &mut InferenceModel, signature: &Signature) -> Result<(), RunError> {

@@ -52,7 +52,11 @@ fn what_is_no_attention_is_declined() {
         ),
         (
             "[p] p = MatMul(q, kt)  [s] s = Softmax(p)  [l] y = MatMul(v, s)",
-            "s: its result is not the first operand of one MatMul",
+            "s: V comes before its result in the product; write it as",
+        ),
+        (
+            "[p] p = MatMul(q, kt)  [s] s = Softmax(p)  t = Transpose<perm=[0, 1, 3, 2]>(s)  [l] y = MatMul(kt, t)",
+            "s: V comes before its result in the product; write it as",
         ),
         (
             "[p] p = MatMul(q, kt)  [s] y = Softmax(p)",

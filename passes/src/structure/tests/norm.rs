@@ -172,3 +172,74 @@ fn a_norm_without_foldable_parameters_declines() {
         assert!(declined.contains(reason), "{nodes}: {declined}");
     }
 }
+
+/// RMSNorms in parts, up to the normalised value `n`.
+const NORMALISED: [&str; 5] = [
+    "p = Pow(x, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  n = Div(x, s)",
+    "p = Mul(x, x)  m = ReduceMean<axes=[2]>(p)  a = Add(eps, m)  s = Pow(a, half)  n = Div(x, s)",
+    "p = Pow(x, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  r = Reciprocal(s)  n = Mul(x, r)",
+    "p = Pow(x, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  r = Reciprocal(s)  n = Mul(r, x)",
+    "p = Pow(x, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  r = Div(unit, s)  n = Mul(x, r)",
+];
+
+fn with_rms_norm(nodes: &str) -> Structure {
+    let text = format!(
+        "<ir_version: 11, opset_import: [\"\" : 17]>
+         g (float[n,3,4] x, float[n,3,4] z) => (float[n,3,4] y)
+         <float[4,4] w = {}, float[4] gamma = {}, float[1,1,4] shaped = {}, float square = {{2}}, float half = {{0.5}},
+          float unit = {{1}}, float eps = {{0.00001}}> {{ {nodes} }}",
+        super::values(16),
+        super::values(4),
+        super::values(4),
+    );
+    let graph = crate::ir::Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    super::recognise(&graph)
+}
+
+#[test]
+fn an_rms_norm_in_parts_is_a_norm_without_a_shift() {
+    for parts in NORMALISED {
+        for (product, scale) in [
+            ("Mul(n, gamma)", 1),
+            ("Mul(gamma, n)", 0),
+            ("Mul(n, shaped)", 1),
+        ] {
+            let nodes =
+                format!("{parts}  [rms] t = {product}  [a] k = MatMul(t, w)  y = Add(k, z)");
+            let found = with_rms_norm(&nodes);
+            assert_eq!(first_norm(&found), Ok(vec!["a"]), "{nodes}");
+            let norm = &found.norms[0];
+            assert_eq!(
+                (norm.name.as_str(), norm.scale, norm.shift),
+                ("rms", scale, None)
+            );
+        }
+    }
+}
+
+#[test]
+fn an_rms_norm_in_one_operator_folds() {
+    let found = with_rms_norm(
+        "[rms] t = RMSNormalization<axis=-1>(x, gamma)  [a] k = MatMul(t, w)  y = Add(k, z)",
+    );
+    assert_eq!(first_norm(&found), Ok(vec!["a"]));
+    assert_eq!(found.norms[0].shift, None);
+    let text = found.to_string();
+    assert!(text.contains("1 RMSNorm, 1 of them"), "{text}");
+}
+
+#[test]
+fn what_is_no_rms_norm_is_none() {
+    let ends = "[a] k = MatMul(t, w)  y = Add(k, z)";
+    let table = [
+        "p = Pow(x, square)  m = ReduceMean<axes=[1]>(p)  a = Add(m, eps)  s = Sqrt(a)  n = Div(x, s)  t = Mul(n, gamma)",
+        "p = Pow(z, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  n = Div(x, s)  t = Mul(n, gamma)",
+        "p = Pow(x, half)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  n = Div(x, s)  t = Mul(n, gamma)",
+        "p = Pow(x, square)  m = ReduceMean<axes=[-1]>(p)  a = Add(m, eps)  s = Sqrt(a)  n = Div(x, s)  t = Mul(n, z)",
+        "t = Mul(x, gamma)",
+    ];
+    for nodes in table {
+        let found = with_rms_norm(&format!("{nodes}  {ends}"));
+        assert!(found.norms.is_empty(), "{nodes}");
+    }
+}

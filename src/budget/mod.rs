@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::calibrate::{Outcome, Progress};
 use crate::error::Error;
 use crate::input::Dataset;
-use crate::model::FloatModel;
+use crate::model::{FloatModel, Written};
 use crate::pipeline::Quantizer;
 
 /// What is to be kept.
@@ -153,6 +153,7 @@ pub(crate) fn plan(
         quantizer,
         budget,
         model,
+        written: model.written(quantizer.rotation(model))?,
         calibration,
         progress,
     };
@@ -168,6 +169,8 @@ struct Job<'a> {
     quantizer: &'a Quantizer,
     budget: Budget,
     model: &'a FloatModel,
+    /// The form of it that plans are made for.
+    written: Written<'a>,
     calibration: &'a Dataset,
     progress: &'a dyn Progress,
 }

@@ -164,7 +164,7 @@ fn too_small(job: &Job<'_>, table: &Table) -> Result<Error, Error> {
 fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
     /// An operator's name, its inputs and outputs, and an initialiser's name, beside the site's own name in each.
     const CAST_AND_GATHER: u64 = 300;
-    let site = &job.model.structure.sites[row.site];
+    let site = &job.written.structure().sites[row.site];
     let Some(parameters) = &site.parameters else {
         return 0;
     };
@@ -189,7 +189,7 @@ fn packed(job: &Job<'_>, bits: u32) -> bool {
 
 /// A plan that takes as much room as one with these widths, all numbers zero.
 fn hollow(job: &Job<'_>, table: &Table, widths: &[Width]) -> Plan {
-    let sites = &job.model.structure.sites;
+    let sites = &job.written.structure().sites;
     let chosen = table.rows.iter().zip(widths).filter_map(|(row, width)| {
         let &Width::Bits(weights, activations) = width else {
             return None;
@@ -220,6 +220,7 @@ fn hollow(job: &Job<'_>, table: &Table, widths: &[Width]) -> Plan {
     settings.insert(BUDGET.into(), job.budget.to_string());
     Plan {
         version: VERSION,
+        rotation: job.quantizer.rotation(job.model),
         sites: [chosen, products].concat(),
         settings,
         ..Plan::default()

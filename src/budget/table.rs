@@ -69,9 +69,8 @@ impl Table {
             quantizer, model, ..
         } = job;
         let feeds = Batches::new(job.calibration, 0..quantizer.samples, model.batch());
-        let written = model.written(quantizer.rotation(model))?;
         let sites = measure(
-            (written.graph(), written.structure(), &feeds),
+            (job.written.graph(), job.written.structure(), &feeds),
             &quantizer.settings,
             widths,
             job.progress,
@@ -83,7 +82,7 @@ impl Table {
             fixed: 0.0,
         };
         for measured in &sites {
-            let site = &model.structure.sites[measured.site];
+            let site = &job.written.structure().sites[measured.site];
             if site.parameters.is_none() {
                 table.fixed += measured.errors.iter().map(|it| it.activation).sum::<f64>();
                 continue;
@@ -128,7 +127,7 @@ impl Table {
 
     /// The same for calibration.
     pub fn widths(&self, job: &Job<'_>, picks: &[usize]) -> Widths {
-        let sites = &job.model.structure.sites;
+        let sites = &job.written.structure().sites;
         let names = self.rows.iter().map(|row| sites[row.site].name.clone());
         names.zip(self.picked(picks)).collect()
     }

@@ -29,7 +29,7 @@ pub struct Form {
 pub enum Written<'m> {
     /// The simplified graph.
     Plain(&'m FloatModel),
-    /// With its residual streams rotated; the same sites in the same order.
+    /// With its residual streams rotated; the same sites, their order apart.
     Rotated(Arc<Form>),
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Block, Declined, Norm, Role, Site, SiteKind, Structure};
+use super::{Block, Declined, Norm, Role, Site, SiteKind, Stream, Structure};
 
 /// A structure without graph ids: what `vitq inspect --json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +23,8 @@ pub struct StructureSummary {
     pub sites: Vec<SiteSummary>,
     /// LayerNormalizations in order.
     pub norms: Vec<NormSummary>,
+    /// Residual streams in order.
+    pub streams: Vec<StreamSummary>,
     /// Candidates that were declined.
     pub declined: Vec<Declined>,
 }
@@ -72,6 +74,19 @@ pub struct NormSummary {
     pub declined: Option<String>,
 }
 
+/// One residual stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamSummary {
+    /// Its channels.
+    pub channels: usize,
+    /// Names of the Linears and patch embeddings that write into it.
+    pub writers: Vec<String>,
+    /// Names of the norms that read it.
+    pub norms: Vec<String>,
+    /// Why its channels cannot be rotated, if they cannot.
+    pub declined: Option<String>,
+}
+
 impl Structure {
     /// The structure as plain data.
     pub fn summary(&self) -> StructureSummary {
@@ -106,7 +121,22 @@ impl Structure {
                     declined: n.declined.clone(),
                 })
                 .collect(),
+            streams: self
+                .streams
+                .iter()
+                .map(|s| self.stream_summary(s))
+                .collect(),
             declined: self.declined.clone(),
+        }
+    }
+
+    fn stream_summary(&self, stream: &Stream) -> StreamSummary {
+        let (sites, norms) = (stream.writers.iter(), stream.norms.iter());
+        StreamSummary {
+            channels: stream.channels,
+            writers: sites.map(|&i| self.sites[i].name.clone()).collect(),
+            norms: norms.map(|&n| self.norms[n].name.clone()).collect(),
+            declined: stream.declined.clone(),
         }
     }
 
@@ -192,6 +222,7 @@ impl fmt::Display for Structure {
             writeln!(f, "  {}: {}", block.path, sites.join(", "))?;
         }
         self.write_sites(f, &after)?;
+        self.write_streams(f)?;
         if !self.declined.is_empty() {
             writeln!(f, "declined:")?;
         }
@@ -208,6 +239,26 @@ impl fmt::Display for Structure {
 }
 
 impl Structure {
+    /// `residual stream: 192 channels, 25 writers, 25 norms: can be rotated`
+    fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A norm on its own, as of queries and keys, reads no stream to speak of.
+        let shared = |s: &&Stream| s.norms.len() > 1 || s.declined.is_none();
+        for stream in self.streams.iter().filter(shared) {
+            write!(
+                f,
+                "residual stream: {} channels, {}, {}: ",
+                stream.channels,
+                counted(stream.writers.len(), "writer"),
+                counted(stream.norms.len(), "norm")
+            )?;
+            match &stream.declined {
+                None => writeln!(f, "can be rotated")?,
+                Some(reason) => writeln!(f, "cannot be rotated, {reason}")?,
+            }
+        }
+        Ok(())
+    }
+
     fn write_sites(&self, f: &mut fmt::Formatter<'_>, sites: &[usize]) -> fmt::Result {
         for &i in sites {
             writeln!(f, "  {}", short(&self.sites[i], "", &self.norms))?;

@@ -22,7 +22,7 @@ mod view;
 
 use serde::Serialize;
 
-pub use describe::{BlockSummary, NormSummary, SiteSummary, StructureSummary};
+pub use describe::{BlockSummary, NormSummary, SiteSummary, StreamSummary, StructureSummary};
 pub use gelu::{Gelu, find_all as find_gelus};
 pub use recognise::recognise;
 pub use stream::{Constant, Stream};

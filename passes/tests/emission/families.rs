@@ -1,6 +1,7 @@
-//! Every family's model with all its norms folded and nothing quantised: the outputs stay, in ONNX Runtime.
+//! Every family's model with all its norms folded, or its streams rotated, and nothing quantised: the outputs stay, in ONNX
+//! Runtime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,24 +11,35 @@ use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::apply;
 use vitq_passes::structure::{Norm, Site, Structure, recognise};
 use vitq_passes::target::Target;
-use vitq_passes::transform::{LinearParams, affine_fold};
+use vitq_passes::transform::{LinearParams, affine_fold, rotate};
 
 use crate::support::{plan, python};
 
 #[test]
 fn folds_alone_keep_every_family() {
+    let total = judge(folded);
+    assert!(total >= 200, "only {total} norms were folded");
+}
+
+#[test]
+fn rotation_alone_keeps_every_family() {
+    let total = judge(rotated);
+    assert!(total >= 30, "only {total} streams were rotated");
+}
+
+/// Rewrites every family's model and compares it with its file; gives the number of places that were rewritten.
+fn judge(rewrite: impl Fn(&Path) -> (Graph, usize)) -> usize {
     let families = root().join("fixtures/families");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut folds = BTreeMap::new();
+    let mut places = BTreeMap::new();
     for path in models(&families) {
         let name = path.file_stem().expect("a name").to_string_lossy();
-        let (graph, count) = folded(&path);
+        let (graph, count) = rewrite(&path);
         let bytes = graph.export().encode_to_vec();
         std::fs::write(folder.path().join(format!("{name}.onnx")), bytes).expect("a file");
-        folds.insert(name.into_owned(), count);
+        places.insert(name.into_owned(), count);
     }
-    let total: usize = folds.values().sum();
-    assert!(total >= 200, "only {total} norms were folded: {folds:?}");
+    println!("{places:?}");
     let said = Command::new(python())
         .arg(root().join("passes/tests/emission/families.py"))
         .args([&families, folder.path()])
@@ -37,6 +49,7 @@ fn folds_alone_keep_every_family() {
     println!("{table}");
     let wrong = String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success(), "{table}{wrong}");
+    places.values().sum()
 }
 
 fn root() -> &'static Path {
@@ -51,13 +64,36 @@ fn models(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The model with every norm folded that can be, and how many these are.
-fn folded(path: &Path) -> (Graph, usize) {
+/// The simplified model.
+fn simplified(path: &Path) -> Graph {
     let message = vitq_onnx::load(path)
         .unwrap_or_else(|e| panic!("{e}"))
         .model;
     let mut graph = Graph::import(&message).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     vitq_passes::simplify::simplify(&mut graph);
+    graph
+}
+
+/// With every stream rotated that can be, and how many these are. The sites stay the same.
+fn rotated(path: &Path) -> (Graph, usize) {
+    let mut graph = simplified(path);
+    let before = recognise(&graph);
+    let count =
+        rotate(&mut graph, &before, 7).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let after = recognise(&graph);
+    let names = |it: &Structure| {
+        it.sites
+            .iter()
+            .map(|s| s.name.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&before), names(&after), "{}", path.display());
+    (graph, count)
+}
+
+/// With every norm folded that can be, and how many these are.
+fn folded(path: &Path) -> (Graph, usize) {
+    let mut graph = simplified(path);
     let structure = recognise(&graph);
     let foldable = structure.norms.iter().filter(|n| n.declined.is_none());
     let mut decisions = plan(vec![]);

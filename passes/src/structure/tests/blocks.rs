@@ -187,7 +187,8 @@ fn the_description_says_it_all() {
     let expected = format!(
         "ViT: width 4, 2 blocks, 2 heads, MLP 6, 5 classes\n\
          9 Linears, 2 Q·Kᵀ, 2 attention·V, 2 MLPs; 5 LayerNormalizations, 5 of them fold into Linears\n  \
-         blocks.0: {block}\n  blocks.1: {block}\n  head 4×5 (norm folds)\n"
+         blocks.0: {block}\n  blocks.1: {block}\n  head 4×5 (norm folds)\n\
+         residual stream: 4 channels, 4 writers, 5 norms: cannot be rotated, it begins at the input x\n"
     );
     assert_eq!(text, expected);
     let json = serde_json::to_value(found.summary()).expect("plain data");

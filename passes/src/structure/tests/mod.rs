@@ -6,6 +6,7 @@ mod gelu;
 mod linear;
 mod norm;
 mod patch_embed;
+mod stream;
 
 use super::{Structure, recognise};
 use crate::ir::Graph;
@@ -29,6 +30,8 @@ fn parse(signature: &str, constants: &str, nodes: &str) -> Graph {
 fn on_tokens(nodes: &str) -> Structure {
     let constants = format!(
         "float[4,4] w = {}, float[4] b = {}, float[4] gamma = {}, float[4] beta = {},
+         float[1,1,4] class = {{1, 2, 3, 4}}, float[4,1] column = {{1, 2, 3, 4}},
+         float[1,3,4] places = {},
          int64 zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] last = {{2}},
          int64[2] flat = {{-1, 4}}, int64[4] halves = {{0, 0, 2, 2}}, int64[3] whole = {{0, 0, 4}},
          int64[2] cut = {{1, 2}}, float scale = {{0.5}},
@@ -36,7 +39,8 @@ fn on_tokens(nodes: &str) -> Structure {
         values(16),
         values(4),
         values(4),
-        values(4)
+        values(4),
+        values(12)
     );
     recognise(&parse(
         "(float[n,3,4] x, float[n,3,4] z) => (float[n,3,4] y)",

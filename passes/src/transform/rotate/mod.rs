@@ -6,21 +6,22 @@
 //!   →  Linear(W₁·Q, b₁·Q) ─ Add ─ LayerNormalization(1, 0) ─ Linear(Qᵀ·diag(γ)·W₂, b₂ + β·W₂)
 //! ```
 //! Weights are `[in, out]`, values rows. `Q` is orthogonal with `Q·1 = 1`, so that a rotated row has the mean and the variance
-//! of the row before and LayerNormalization stays what it is; the papers' `Q` needs norms without a mean. Constants of the
+//! of the row before and LayerNormalization and RMSNormalization stay what they are; the papers' `Q` needs norms without a
+//! mean. Constants of the
 //! stream (class token, positions) become `c·Q`.
 //! Every value of the stream changes, so its name gets the ending `/rotated`.
 //! Declined: streams that [`Stream::declined`] speaks of.
 
 mod basis;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use vitq_onnx::Tensor;
 
 use super::{TransformError, apply_norm, replace_linear, weight_dims};
 use crate::ir::{Graph, Outlet};
-use crate::structure::{Constant, Site, SiteKind, Stream, Structure};
+use crate::structure::{Constant, Norm, Site, SiteKind, Stream, Structure};
 
 pub use basis::orthogonal;
 
@@ -34,21 +35,25 @@ pub fn rotate(
     structure: &Structure,
     seed: u64,
 ) -> Result<usize, TransformError> {
-    let mut rotated = 0;
-    for stream in structure.streams.iter().filter(|s| s.declined.is_none()) {
-        Rotation::new(graph, structure, stream, seed)?.write(graph)?;
-        rotated += 1;
+    let streams = structure.streams.iter().filter(|s| s.declined.is_none());
+    let rotations: Vec<Rotation> = streams
+        .map(|stream| Rotation::new(graph, structure, stream, seed))
+        .collect::<Result<_, _>>()?;
+    for site in 0..structure.sites.len() {
+        linear(graph, structure, site, &rotations)?;
     }
-    Ok(rotated)
+    for rotation in &rotations {
+        rotation.write(graph, structure)?;
+    }
+    Ok(rotations.len())
 }
 
 /// A stream and its `Q`.
 struct Rotation<'s> {
-    structure: &'s Structure,
     stream: &'s Stream,
     q: Array2<f64>,
-    /// γ and β of the stream's norms.
-    affine: Vec<(Array1<f64>, Array1<f64>)>,
+    /// γ and β of the norms behind which a Linear stands, by the Linear's site.
+    affine: HashMap<usize, (Array1<f64>, Array1<f64>)>,
 }
 
 impl<'s> Rotation<'s> {
@@ -58,75 +63,34 @@ impl<'s> Rotation<'s> {
         stream: &'s Stream,
         seed: u64,
     ) -> Result<Self, TransformError> {
-        let affine = |&n: &usize| {
-            let norm = &structure.norms[n];
-            let zeros = || Ok(Array1::zeros(stream.channels));
-            let read = |i| floats(graph, graph.input(norm.node, i)).map(Array1::from);
-            let missing = || TransformError::new(&norm.name, "its scale or shift is no constant");
-            let beta = match graph.input(norm.node, 2) {
-                Some(_) => read(2).ok_or_else(missing),
-                None => zeros(),
-            };
-            Ok((read(1).ok_or_else(missing)?, beta?))
-        };
+        let mut affine = HashMap::new();
+        for norm in stream.norms.iter().map(|&n| &structure.norms[n]) {
+            let pair = parameters_of(graph, norm, stream.channels)?;
+            affine.extend(norm.sites.iter().map(|&site| (site, pair.clone())));
+        }
         Ok(Rotation {
-            structure,
             stream,
             q: orthogonal(stream.channels, seed),
-            affine: stream.norms.iter().map(affine).collect::<Result<_, _>>()?,
+            affine,
         })
     }
 
-    fn write(&self, graph: &mut Graph) -> Result<(), TransformError> {
+    /// All but the Linears.
+    fn write(&self, graph: &mut Graph, structure: &Structure) -> Result<(), TransformError> {
         for &constant in &self.stream.constants {
             self.constant(graph, constant)?;
-        }
-        for site in self.sites() {
-            self.linear(graph, site)?;
         }
         let (ones, zeros) = (
             vec![1.0; self.stream.channels],
             vec![0.0; self.stream.channels],
         );
         for &norm in &self.stream.norms {
-            apply_norm(graph, self.structure, norm, &ones, &zeros)?;
+            apply_norm(graph, structure, norm, &ones, &zeros)?;
         }
         for &value in &self.stream.values {
             rename(graph, value);
         }
         Ok(())
-    }
-
-    /// All sites that read or write the stream.
-    fn sites(&self) -> BTreeSet<usize> {
-        let norms = self.stream.norms.iter();
-        let behind = norms.flat_map(|&n| &self.structure.norms[n].sites);
-        let direct = self.stream.readers.iter().chain(&self.stream.writers);
-        behind.chain(direct).copied().collect()
-    }
-
-    fn linear(&self, graph: &mut Graph, index: usize) -> Result<(), TransformError> {
-        let site = &self.structure.sites[index];
-        let (mut weight, mut bias) = parameters(graph, site)?;
-        let norm = self
-            .stream
-            .norms
-            .iter()
-            .position(|&n| self.structure.norms[n].sites.contains(&index));
-        if let Some((gamma, beta)) = norm.map(|n| &self.affine[n]) {
-            bias += &beta.dot(&weight);
-            weight *= &gamma.view().insert_axis(Axis(1));
-        }
-        if norm.is_some() || self.stream.readers.contains(&index) {
-            weight = self.q.t().dot(&weight);
-        }
-        if self.stream.writers.contains(&index) {
-            weight = weight.dot(&self.q);
-            bias = bias.dot(&self.q);
-        }
-        let weight: Vec<f32> = weight.t().iter().map(|&w| w as f32).collect();
-        let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-        replace_linear(graph, site, &weight, &bias)
     }
 
     /// `c·Q` along its channels; one number for all channels stays what it is, as `1·Q = 1`.
@@ -159,6 +123,58 @@ impl<'s> Rotation<'s> {
         graph.replace_constant(node, input, &Tensor::from_f32(&dims, &rotated));
         Ok(())
     }
+}
+
+/// A Linear's share in the rotations of the streams that it reads and writes.
+fn linear(
+    graph: &mut Graph,
+    structure: &Structure,
+    index: usize,
+    rotations: &[Rotation<'_>],
+) -> Result<(), TransformError> {
+    let behind = rotations
+        .iter()
+        .find(|r| r.affine.contains_key(&index) || r.stream.readers.contains(&index));
+    let before = rotations.iter().find(|r| r.stream.writers.contains(&index));
+    if behind.is_none() && before.is_none() {
+        return Ok(());
+    }
+    let site = &structure.sites[index];
+    let (mut weight, mut bias) = parameters(graph, site)?;
+    if let Some(Rotation { q, affine, .. }) = behind {
+        if let Some((gamma, beta)) = affine.get(&index) {
+            bias += &beta.dot(&weight);
+            weight *= &gamma.view().insert_axis(Axis(1));
+        }
+        weight = q.t().dot(&weight);
+    }
+    if let Some(Rotation { q, .. }) = before {
+        weight = weight.dot(q);
+        bias = bias.dot(q);
+    }
+    let weight: Vec<f32> = weight.t().iter().map(|&w| w as f32).collect();
+    let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
+    replace_linear(graph, site, &weight, &bias)
+}
+
+/// γ and β of a norm, β zeros where it has none.
+fn parameters_of(
+    graph: &Graph,
+    norm: &Norm,
+    channels: usize,
+) -> Result<(Array1<f64>, Array1<f64>), TransformError> {
+    let read = |i| {
+        let value = floats(graph, graph.input(norm.node, i)).map(Array1::from);
+        value.ok_or_else(|| {
+            TransformError::new(
+                &norm.name,
+                "its scale or shift is no float32 constant: export in float32",
+            )
+        })
+    };
+    let shift = norm.shift.filter(|&i| graph.input(norm.node, i).is_some());
+    let beta = shift.map_or_else(|| Ok(Array1::zeros(channels)), read)?;
+    Ok((read(norm.scale)?, beta))
 }
 
 /// Weight `[in, out]` and bias `[out]`.

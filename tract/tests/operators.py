@@ -1,7 +1,7 @@
 """Makes quantisation graphs, runs them in ONNX Runtime, and writes what it gave.
 
-    python qdq_operators.py OUT             the cases of tests/qdq_operators.rs
-    python qdq_operators.py OUT MODEL...    one case a model: random images
+    python operators.py OUT             the cases of operators.rs
+    python operators.py OUT MODEL...    one case a model: random images
 
 OUT/cases.json lists the cases; models and arrays (raw, little-endian) lie beside it. ONNX Runtime runs
 without graph optimisation, so that each operator means what it says and nothing is fused.
@@ -75,10 +75,12 @@ def dump(array, stem):
     return {"file": stem, "dtype": array.dtype.name, "dims": list(array.shape)}
 
 
-def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None):
+def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, integer=None):
     """`tolerance`: greatest difference of floats; 0 is bit for bit. `codes_off`: share of integers that
     may be one off, for chains with float operators whose last bit differs between runtimes. `specified`:
-    what the ONNX specification gives, where ONNX Runtime gives something else."""
+    what the ONNX specification gives, where ONNX Runtime gives something else. `integer`: how many of its
+    Linears can run in integers; no element of an output is then off by more than 100 dB below its root mean
+    square."""
     data = proto.SerializeToString()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -97,6 +99,7 @@ def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None):
         "tolerance": tolerance,
         "codes_off": codes_off,
         "specified": specified is not None,
+        "integer": integer,
         "inputs": [{"name": n, **dump(a, f"{stem}.in{i}")} for i, (n, a) in enumerate(inputs.items())],
         "outputs": [
             {"name": o.name, **dump(a, f"{stem}.out{i}")}
@@ -424,6 +427,71 @@ def whole_model(path):
     case(path, proto, {value.name: RNG.normal(0, 1, dims).astype(np.float32)}, tolerance=1e-4)
 
 
+def integer_case(name, x, weight, integer, *, axis=1, kind=T.UINT8, zero=117, wz=0, scales=None, bias=T.INT32, gemm=None, product=None):
+    """x · weight + bias, weight with a scale for each index along `axis` or with `scales`."""
+    ws = RNG.uniform(0.001, 0.01, weight.shape[axis]).astype(np.float32) if scales is None else scales
+    channels = weight.shape[0] if gemm and gemm.get("transB") else weight.shape[-1]
+    b = RNG.integers(-5000, 5000, channels)
+    constants = [
+        tensor("xs", T.FLOAT, (), 0.021), tensor("xz", kind, (), zero), tensor("w", T.INT8, weight.shape, weight),
+        tensor("ws", T.FLOAT, ws.shape, ws), tensor("wz", T.INT8, ws.shape, np.full(ws.shape, wz)),
+        tensor("b", T.INT32, b.shape, b), tensor("bs", T.FLOAT, (), 1e-4), tensor("bf", T.FLOAT, b.shape, b * 1e-4),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=axis),
+        helper.make_node("DequantizeLinear", ["b", "bs"], ["bd"]),
+    ]
+    added = "bd" if bias == T.INT32 else "bf"
+    if product:
+        nodes += product
+    elif gemm is not None:
+        nodes.append(helper.make_node("Gemm", ["d", "wd", added] if bias else ["d", "wd"], ["y"], **gemm))
+    elif bias:
+        nodes += [helper.make_node("MatMul", ["d", "wd"], ["m"]), helper.make_node("Add", [added, "m"], ["y"])]
+    else:
+        nodes.append(helper.make_node("MatMul", ["d", "wd"], ["y"]))
+    outputs = {o: T.FLOAT for n in nodes[4:] for o in n.output if o[0] == "y"}
+    case(f"integer Linear, {name}", model(nodes, {"x": x}, outputs, constants), {"x": x}, integer=integer)
+
+
+def integer_cases():
+    def x(*dims):
+        return RNG.normal(0, 1, dims).astype(np.float32)
+
+    def w(*dims):
+        return RNG.integers(-128, 128, dims)
+
+    for dims, n in (((1, 197, 384), 1536), ((8, 17, 33), 50), ((5, 7), 3), ((1, 1, 64), 64), ((2, 3, 4, 16), 31)):
+        integer_case(f"{dims} x {n}", x(*dims), w(dims[-1], n), 1)
+    a, b = x(3, 9, 40), w(40, 24)
+    integer_case("extreme codes", np.sign(a) * 1e3, np.sign(b) * 128 - (b >= 0), 1)
+    integer_case("int8 activation", a, b, 1, kind=T.INT8, zero=-3)
+    integer_case("one scale", a, b, 1, scales=np.float32(0.004))
+    integer_case("float bias", a, b, 1, bias=T.FLOAT)
+    integer_case("no bias", a, b, 1, bias=None)
+    integer_case("weight with batch axes", a, w(1, 40, 24), 1, axis=2)
+    integer_case("Gemm", a[0], b, 1, gemm={})
+    integer_case("Gemm, transposed weight", a[0], w(24, 40), 1, axis=0, gemm={"transB": 1})
+    integer_case("Gemm, alpha and beta", a[0], b, 1, gemm={"alpha": 0.5, "beta": 2.0})
+    integer_case("Transpose before", a, w(24, 40), 1, axis=0, bias=None, product=[
+        helper.make_node("Transpose", ["wd"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["d", "t"], ["y"])])
+    integer_case("product read elsewhere", a, b, 1, product=[
+        helper.make_node("MatMul", ["d", "wd"], ["y"]), helper.make_node("Add", ["y", "bd"], ["y2"])])
+    integer_case("two Linears on an activation, which is read elsewhere", a, b, 2, product=[
+        helper.make_node("MatMul", ["d", "wd"], ["y"]), helper.make_node("MatMul", ["d", "wd"], ["m"]),
+        helper.make_node("Add", ["m", "bd"], ["y2"]), helper.make_node("Identity", ["d"], ["y3"])])
+    integer_case("residual instead of a bias", x(3, 9, 24), w(24, 24), 1, product=[
+        helper.make_node("MatMul", ["d", "wd"], ["m"]), helper.make_node("Add", ["m", "x"], ["y"])])
+    integer_case("declined: asymmetric weight", a, b, 0, wz=3)
+    integer_case("declined: scales along the sum", a, b, 0, axis=0)
+    integer_case("declined: several matrices", a, w(3, 40, 24), 0, axis=2)
+    integer_case("declined: uint16 activation", a, b, 0, kind=T.UINT16, zero=30000)
+    integer_case("declined: weight on the left", x(40, 9), w(24, 40), 0, axis=0, bias=None, product=[
+        helper.make_node("MatMul", ["wd", "d"], ["y"])])
+
+
 OUT.mkdir(parents=True, exist_ok=True)
 for path in sys.argv[2:]:
     whole_model(path)
@@ -433,5 +501,6 @@ if len(sys.argv) == 2:
     between_cases()
     log_sqrt2_cases()
     linear_cases()
+    integer_cases()
     float_cases()
 (OUT / "cases.json").write_text(json.dumps(CASES))

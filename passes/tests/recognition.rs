@@ -54,22 +54,10 @@ impl Truth<'_> {
         number.unwrap_or_else(|| panic!("{}: no {field} in the index", self.name)) as usize
     }
 
-    /// The exporter left the attention as one operator, which holds both products.
-    fn one_attention_operator(&self) -> bool {
-        self.name.ends_with("_attention")
-    }
-
     fn check(&self, found: &Structure) {
         let name = self.name;
         for (field, number) in counts(found) {
-            let product = matches!(field, "softmax_matmul" | "qk");
-            let truth = self.number(field);
-            let truth = if product && self.one_attention_operator() {
-                0
-            } else {
-                truth
-            };
-            assert_eq!(number, truth, "{name}: {field}\n{found}");
+            assert_eq!(number, self.number(field), "{name}: {field}\n{found}");
         }
         for block in &found.blocks {
             assert_eq!(block.heads, Some(self.number("heads")), "{name}: heads");
@@ -85,10 +73,13 @@ impl Truth<'_> {
         // Between the last norm and the head tokens may be chosen or averaged, which a scale per channel passes.
         let before_head = usize::from(self.entry["layernorm_head"] != "nothing");
         let folding = || found.norms.iter().filter(|n| n.declined.is_none());
-        let readers: usize = folding().map(|n| n.sites.len()).sum();
+        let alone = folding().filter(|n| n.split.is_empty());
+        let readers: usize = alone.map(|n| n.sites.len()).sum();
         let name = self.name;
+        let split = folding().filter(|n| !n.split.is_empty()).count();
+        assert_eq!(split, self.number("layernorm_shared"), "{name}: split");
         assert_eq!(
-            folding().count(),
+            folding().count() - split,
             self.number("layernorm_linear") + before_head,
             "{name}: folds"
         );
@@ -100,14 +91,7 @@ impl Truth<'_> {
     }
 
     fn check_declined(&self, found: &Structure) {
-        let mut expected = vec!["LayerNormalization"; self.number("layernorm_shared")];
-        if self.one_attention_operator() {
-            expected.extend(vec!["Attention"; self.number("blocks")]);
-        }
-        let mut declined: Vec<&str> = found.declined.iter().map(|d| d.op_type.as_str()).collect();
-        declined.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(declined, expected, "{}\n{found}", self.name);
+        assert!(found.declined.is_empty(), "{}\n{found}", self.name);
     }
 
     fn check_projections(&self, found: &Structure) {

@@ -9,7 +9,7 @@ use vitq_passes::structure::{Site, Structure};
 
 use super::bench::{Asked, Bench, at_each_site};
 use super::fold::{Channels, Fold};
-use super::guard::{FLOAT_MARGIN_DB, STRENGTHS, threshold_db};
+use super::guard::{FLOAT_MARGIN_DB, STRENGTHS, scalable, threshold_db};
 use super::operand::{rows, tensor};
 use super::sensitivity::Rounded;
 use super::{CalibrateError, Feeds, Part, Progress, Settings};
@@ -170,7 +170,8 @@ fn mended(
     (upstream, folded): (Fold, bool),
 ) -> Result<Mended, CalibrateError> {
     let state = &bench.state;
-    let (_, activation_bits) = state.settings.bits(&state.structure.sites[index]);
+    let site = &state.structure.sites[index];
+    let (_, activation_bits) = state.settings.bits(site);
     let db = |fold: &Fold| {
         let bits = (8, activation_bits);
         let solved = state.solve_part(walk, index, fold, channels, bits, Rounded::Activation)?;
@@ -182,7 +183,7 @@ fn mended(
         upstream,
         scaled: false,
     };
-    if folded || best.db >= threshold_db((8, activation_bits)) {
+    if !scalable(site, folded) || best.db >= threshold_db((8, activation_bits)) {
         return Ok(best);
     }
     for strength in STRENGTHS {

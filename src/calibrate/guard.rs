@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use vitq_passes::structure::{Site, SiteKind};
+
 use super::fold::{Channels, Fold};
 use super::linear::{Choice, Solved, sqnr};
 use super::{CalibrateError, Calibration, SiteReport};
@@ -76,9 +78,10 @@ impl Guard {
             solved,
             how: None,
         };
-        let bits = state.settings.bits(&state.structure.sites[index]);
+        let site = &state.structure.sites[index];
+        let bits = state.settings.bits(site);
         let given = state.settings.widths.is_some();
-        for mend in mends(bits, folded, given) {
+        for mend in mends(bits, scalable(site, folded), given) {
             if best.db >= threshold {
                 break;
             }
@@ -172,9 +175,15 @@ struct Mended {
 /// Strengths of a scale per channel that are tried where no LayerNormalization takes it over.
 pub const STRENGTHS: [f32; 3] = [0.5, 0.75, 1.0];
 
+/// Whether the site's input may get a scale per channel of its own. The columns of a patch embedding are pixels, which
+/// no scale per channel of the image tells apart; a `folded` input has its scales already.
+pub fn scalable(site: &Site, folded: bool) -> bool {
+    !folded && site.kind != SiteKind::PatchEmbed
+}
+
 /// From the cheapest on. Behind a LayerNormalization the scales per channel are folded already.
-fn mends(bits: (u32, u32), folded: bool, given: bool) -> Vec<Mend> {
-    let strengths = if folded { &[][..] } else { &STRENGTHS };
+fn mends(bits: (u32, u32), scalable: bool, given: bool) -> Vec<Mend> {
+    let strengths: &[f32] = if scalable { &STRENGTHS } else { &[] };
     let scales = strengths.iter().map(|&strength| Mend {
         strength: Some(strength),
         bits,

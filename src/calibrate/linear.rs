@@ -803,11 +803,9 @@ fn shaped(
     fill: impl FnOnce(&mut [f32]),
 ) -> Result<Tensor, CalibrateError> {
     let out = parameters.out();
-    let shape = match (site.kind, input) {
-        (SiteKind::PatchEmbed, &[n, c, h, w]) => {
-            let p = ((parameters.k / c.max(1)) as f64).sqrt().round() as usize;
-            vec![n, out, h / p, w / p]
-        }
+    let patch = site.parameters.as_ref().and_then(|p| p.patch);
+    let shape = match (patch, input) {
+        (Some([ph, pw]), &[n, _, h, w]) => vec![n, out, h / ph.max(1), w / pw.max(1)],
         _ => {
             let leading = &input[..input.len().saturating_sub(1)];
             [leading, &[out]].concat()

@@ -48,14 +48,14 @@ pub fn rows(
     if site.kind != SiteKind::PatchEmbed && tensor.shape().last() != Some(&columns) {
         return Err(wrong());
     }
-    if site.kind == SiteKind::PatchEmbed {
-        if tensor.rank() != 4
-            || tensor.shape()[1] == 0
-            || !columns.is_multiple_of(tensor.shape()[1])
-        {
+    if let Some(patch) = site.parameters.as_ref().and_then(|p| p.patch) {
+        let &[n, c, h, w] = tensor.shape() else {
+            return Err(wrong());
+        };
+        if c * patch[0] * patch[1] != columns {
             return Err(wrong());
         }
-        return Ok(Rows::Cut(unfold(values, tensor.shape(), columns)));
+        return Ok(Rows::Cut(unfold(values, [n, c, h, w], patch)));
     }
     Ok(Rows::Shared(tensor))
 }
@@ -80,20 +80,16 @@ pub fn values<'t>(site: &Site, tensor: &'t Tensor) -> Result<&'t [f32], Calibrat
     Ok(floats(tensor).map_err(|_| WalkError::NotFloat(site.name.clone()))?)
 }
 
-/// Non-overlapping square patches: `[n, c, h, w]` → `[n·(h/p)·(w/p), c·p·p]`.
-fn unfold(values: &[f32], shape: &[usize], columns: usize) -> Vec<f32> {
-    let [n, c, h, w] = *shape else {
-        return values.to_vec();
-    };
-    let p = ((columns / c.max(1)) as f64).sqrt().round() as usize;
+/// Non-overlapping patches: `[n, c, h, w]` → `[n·(h/ph)·(w/pw), c·ph·pw]`.
+fn unfold(values: &[f32], [n, c, h, w]: [usize; 4], [ph, pw]: [usize; 2]) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for image in 0..n {
-        for (y, x) in (0..h / p).flat_map(|y| (0..w / p).map(move |x| (y, x))) {
+        for (y, x) in (0..h / ph).flat_map(|y| (0..w / pw).map(move |x| (y, x))) {
             for (channel, line) in
-                (0..c).flat_map(|channel| (0..p).map(move |line| (channel, line)))
+                (0..c).flat_map(|channel| (0..ph).map(move |line| (channel, line)))
             {
-                let start = ((image * c + channel) * h + y * p + line) * w + x * p;
-                out.extend_from_slice(&values[start..start + p]);
+                let start = ((image * c + channel) * h + y * ph + line) * w + x * pw;
+                out.extend_from_slice(&values[start..start + pw]);
             }
         }
     }

@@ -50,7 +50,9 @@ impl Calibration<'_> {
         );
         let right = self.range(&right, bits, EACH);
         let mut candidates = vec![self.range(&left, bits, EACH)];
-        if site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
+        // Logarithmic codes are those of a Softmax itself; weights that were mixed since may even be negative.
+        let pure = self.graph.is(site.activation.node, "Softmax");
+        if pure && site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
             candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
         }
         let mut best: Option<(f64, Activation)> = None;

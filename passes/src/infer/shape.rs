@@ -60,7 +60,10 @@ pub(super) fn shape(call: &Call, slot: usize) -> Dims {
         | "Sqrt"
         | "Swish"
         | "Tanh"
-        | "ThresholdedRelu" => call.dims(0).map(<[Dim]>::to_vec),
+        | "ScatterElements"
+        | "ScatterND"
+        | "ThresholdedRelu"
+        | "Trilu" => call.dims(0).map(<[Dim]>::to_vec),
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean"
         | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or"
         | "Xor" | "Where" => broadcast_all(call),
@@ -90,6 +93,7 @@ pub(super) fn shape(call: &Call, slot: usize) -> Dims {
         "Split" => split(call, slot),
         "Slice" => slice(call),
         "Gather" => gather(call),
+        "GatherElements" => call.dims(1).map(<[Dim]>::to_vec),
         "Expand" => {
             let target: Vec<Dim> = call.value(1)?.iter().map(Entry::to_dim).collect();
             Some(broadcast(call.dims(0)?, &target))

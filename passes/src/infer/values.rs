@@ -71,6 +71,10 @@ pub(super) fn value(call: &Call, slot: usize) -> Values {
             Entry::Known(1) => a.clone(),
             _ => known(a, b, i64::checked_div),
         }),
+        // The result has the sign of the divisor, as in Python (`fmod`: of the dividend).
+        "Mod" if call.op.int("fmod").unwrap_or(0) == 0 => {
+            zip(call.value(0)?, call.value(1)?, |a, b| known(a, b, modulo))
+        }
         "Min" => zip(call.value(0)?, call.value(1)?, |a, b| {
             known(a, b, |x, y| Some(x.min(y)))
         }),
@@ -174,6 +178,15 @@ fn zip<A, B, C>(a: &[A], b: &[B], f: impl Fn(&A, &B) -> C) -> Option<Vec<C>> {
         (x, y) if x == y => Some(a.iter().zip(b).map(|(a, b)| f(a, b)).collect()),
         _ => None,
     }
+}
+
+fn modulo(a: i64, b: i64) -> Option<i64> {
+    let rest = a.checked_rem(b)?;
+    Some(if rest != 0 && (rest < 0) != (b < 0) {
+        rest + b
+    } else {
+        rest
+    })
 }
 
 fn map(entry: &Entry, f: impl Fn(i64) -> i64) -> Entry {

@@ -3,12 +3,18 @@
 //!
 //! One rule a file. Names of graph inputs and outputs and the dynamic batch stay.
 
+mod attention;
 mod axes;
+mod bias_gelu;
+mod channel_affine;
 mod constants;
+mod einsum;
 mod identity;
 mod layer_norm;
 mod linear;
 mod shape_arithmetic;
+mod skip_layer_norm;
+mod strided_slice;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -51,12 +57,18 @@ impl Display for Report {
 type Rule = fn(&mut Graph, &Shapes, &mut Report) -> usize;
 
 /// The rules in the order in which they help each other.
-const RULES: [(&str, Rule); 5] = [
+const RULES: [(&str, Rule); 11] = [
     ("constants", constants::apply),
     ("identity", identity::apply),
     ("shape_arithmetic", shape_arithmetic::apply),
     ("layer_norm", layer_norm::apply),
+    ("skip_layer_norm", skip_layer_norm::apply),
+    ("bias_gelu", bias_gelu::apply),
     ("linear", linear::apply),
+    ("channel_affine", channel_affine::apply),
+    ("einsum", einsum::apply),
+    ("attention", attention::apply),
+    ("strided_slice", strided_slice::apply),
 ];
 
 /// Every rule makes the graph smaller or brings one operator to its final form, so rounds are few; the limit

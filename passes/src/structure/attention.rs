@@ -5,9 +5,13 @@
 //!    MatMul ── [scale, mask, bias] ── Softmax ── [Dropout, Cast] ── MatMul ──►
 //! Kᵀ─┘                                                       V ────┘
 //! ```
+//! Talking heads (Shazeer et al. 2020) have a Linear over the heads before or behind the Softmax:
+//! `Transpose ── MatMul(W [heads, heads]) ── Add(b) ── Transpose`.
 //!
 //! Declines a Softmax that stands on no product of two activations (a classifier's output), one over another axis
 //! than the last, and one whose result is not the first operand of a MatMul.
+
+use std::collections::BTreeSet;
 
 use super::view::{Through, View, layout};
 use super::{Role, Site, SiteKind};
@@ -52,7 +56,7 @@ pub(super) fn around_softmax(view: &View, softmax: NodeId) -> Result<Attention, 
             ));
         }
     }
-    let readers = view.ahead(weights, |node, _| is(view, node, "MatMul"), same_values);
+    let readers = reader_of(view, weights);
     let Some(&(product, slot)) = readers.first() else {
         return Err("no MatMul reads its result, so there is no attention·V".into());
     };
@@ -148,13 +152,62 @@ fn scores(view: &View, input: Outlet) -> Option<NodeId> {
                 .all(|&v| !view.is_constant(v))
     };
     let scaled_or_masked = |op: &Op| match op.op_type() {
-        "Mul" | "Add" | "Sub" | "Where" => Through::All,
+        "Mul" | "Add" | "Sub" | "Where" | "ScatterND" | "ScatterElements" => Through::All,
         "Div" | "Clip" => Through::First,
         _ => layout(op),
     };
-    view.behind(input, product, scaled_or_masked)
-        .first()
-        .map(|v| v.node)
+    let goal = |value: Outlet| product(value) || talks(view, value.node);
+    let met = view.behind(input, goal, scaled_or_masked).first()?.node;
+    if !talks(view, met) {
+        return Some(met);
+    }
+    let before = view.graph.input(met, 0)?;
+    let behind = view.behind(before, product, scaled_or_masked);
+    behind.first().map(|v| v.node)
+}
+
+/// The MatMul that reads the attention's weights, and the input by which it does; behind a Linear over the heads, if
+/// they talk.
+fn reader_of(view: &View, weights: Outlet) -> BTreeSet<(NodeId, usize)> {
+    let talking = view.ahead(weights, |node, slot| slot == 0 && talks(view, node), layout);
+    let (from, through): (_, fn(&Op) -> Through) = match Vec::from_iter(&talking)[..] {
+        [&(node, _)] => (Outlet { node, slot: 0 }, |op| {
+            if op.is("Add") {
+                Through::All
+            } else {
+                layout(op)
+            }
+        }),
+        _ => (weights, same_values),
+    };
+    let product = |node: NodeId, _: usize| is(view, node, "MatMul");
+    let readers = view.ahead(from, product, through);
+    if readers.is_empty() {
+        // The weights may be mixed with others first (ConViT's gated positions).
+        return view.ahead(from, product, mixed);
+    }
+    readers
+}
+
+/// [`same_values`], and sums and products with other weights.
+fn mixed(op: &Op) -> Through {
+    match op.op_type() {
+        "Add" | "Mul" => Through::All,
+        "Div" => Through::First,
+        _ => same_values(op),
+    }
+}
+
+/// Whether a node is the product of talking heads: a square constant over an axis that a Transpose brought to the end.
+fn talks(view: &View, node: NodeId) -> bool {
+    let (Some(x), Some(weight)) = (view.graph.input(node, 0), view.graph.input(node, 1)) else {
+        return false;
+    };
+    let square = view
+        .graph
+        .constant_dims(weight)
+        .is_some_and(|d| d.len() == 2 && d[0] == d[1]);
+    is(view, node, "MatMul") && square && is(view, x.node, "Transpose") && view.rank(x) == Some(4)
 }
 
 fn no_scores(view: &View, weights: Outlet) -> String {

@@ -30,9 +30,10 @@ impl Part {
         }
     }
 
-    /// The two Linears of an MLP.
-    pub fn mlp(mlp: Mlp, exported: &[Option<String>]) -> Part {
-        Part::new(false, vec![mlp.fc1, mlp.fc2], exported)
+    /// The Linears of an MLP.
+    pub fn mlp(mlp: &Mlp, exported: &[Option<String>]) -> Part {
+        let members = mlp.fc1.iter().copied().chain([mlp.fc2]);
+        Part::new(false, members.collect(), exported)
     }
 
     fn new(is_attention: bool, mut sites: Vec<usize>, exported: &[Option<String>]) -> Part {
@@ -98,8 +99,13 @@ struct Group {
 pub(super) fn group(parts: &[Part], sites: &[Site], exported: &[Option<String>]) -> Vec<Block> {
     let mut groups = gather(parts);
     for (i, path) in exported.iter().enumerate() {
+        if groups.iter().any(|g| g.sites.contains(&i)) {
+            continue;
+        }
         let owner = |g: &&mut Group| matches!((path, &g.path), (Some(p), Some(b)) if under(p, b));
-        if let Some(group) = groups.iter_mut().find(owner) {
+        // A block may stand inside of another: the innermost owns the site.
+        let owners = groups.iter_mut().filter(owner);
+        if let Some(group) = owners.max_by_key(|g| g.path.as_ref().map(String::len)) {
             group.sites.push(i);
         }
     }

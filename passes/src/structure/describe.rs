@@ -9,8 +9,10 @@ use super::{Block, Declined, Norm, Role, Site, SiteKind, Structure};
 /// A structure without graph ids: what `vitq inspect --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct StructureSummary {
-    /// Edge of a patch in pixels.
+    /// Edge of a patch in pixels, where it is square.
     pub patch: Option<usize>,
+    /// Height and width of a patch in pixels.
+    pub patch_size: Option<[usize; 2]>,
     /// Number of outputs of the head.
     pub classes: Option<usize>,
     /// Number of MLPs.
@@ -75,7 +77,8 @@ impl Structure {
     pub fn summary(&self) -> StructureSummary {
         let sites = |indices: &[usize]| indices.iter().map(|&i| self.summary_of(i)).collect();
         StructureSummary {
-            patch: self.patch,
+            patch: self.patch.filter(|[h, w]| h == w).map(|[h, _]| h),
+            patch_size: self.patch,
             classes: self.classes(),
             mlps: self.mlps,
             blocks: self
@@ -140,7 +143,10 @@ impl Structure {
     fn headline(&self) -> String {
         let over = |of: fn(&Block) -> Option<usize>| range(self.blocks.iter().filter_map(of));
         let parts = [
-            self.patch.map(|p| format!("patch {p}")),
+            self.patch.map(|[h, w]| match h == w {
+                true => format!("patch {h}"),
+                false => format!("patch {h}×{w}"),
+            }),
             over(|b| b.width).map(|w| format!("width {w}")),
             Some(counted(self.blocks.len(), "block")),
             over(|b| b.heads).map(|h| format!("{h} heads")),

@@ -1,40 +1,49 @@
-//! Head: a Linear whose result is a graph output, directly or through a classifier's last steps.
+//! Heads: Linears whose results are a graph output, directly or through a classifier's last steps.
+//!
+//! ```text
+//! Linear ── [Softmax, Sigmoid, Reshape, a constant added …] ──► output
+//! Linear ──┬─ [Add, Concat and ReduceMean: several heads averaged] ──► output
+//! Linear ──┘
+//! ```
+//! Declines a result that anything else than other heads and constants is mixed into, a residual say.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Site;
 use super::view::{Through, View, layout};
 use crate::ir::{Op, Outlet};
 
-/// Whether the Linear's result leaves the graph. Two heads may be averaged (DeiT's distillation token), so an `Add`
-/// of two Linears is passed; one of a Linear and a residual is not.
-pub(super) fn is_head(view: &View, site: &Site, results: &HashSet<Outlet>) -> bool {
+/// The indices of the Linears that are heads; `results` maps a Linear's result to its index.
+pub(super) fn heads(view: &View, results: &HashMap<Outlet, usize>) -> BTreeSet<usize> {
+    let outputs = view.graph.outputs().iter();
+    outputs
+        .filter_map(|output| behind(view, output.outlet, results))
+        .flatten()
+        .collect()
+}
+
+/// The Linears that a value is made of, if it is made of nothing else but constants.
+fn behind(view: &View, value: Outlet, results: &HashMap<Outlet, usize>) -> Option<BTreeSet<usize>> {
+    let mut found = BTreeSet::new();
     let mut seen = HashSet::new();
-    let mut stack = vec![site.output];
+    let mut stack = vec![value];
     while let Some(value) = stack.pop() {
-        if view.graph.is_output(value) {
-            return true;
+        if !seen.insert(value) || view.is_constant(value) || view.is_fixed(value.node) {
+            continue;
         }
-        for reader in view.graph.readers(value) {
-            let Some(op) = view.graph.op(reader.node) else {
-                continue;
-            };
-            let inputs = view.graph.node_inputs(reader.node);
-            let plain = |v: &Outlet| view.is_constant(*v) || results.contains(v) || *v == value;
-            if last_step(op) && inputs.iter().flatten().all(plain) && seen.insert(reader.node) {
-                stack.push(Outlet {
-                    node: reader.node,
-                    slot: 0,
-                });
-            }
+        if let Some(&site) = results.get(&value) {
+            found.insert(site);
+            continue;
         }
+        view.graph.op(value.node).filter(|op| last_step(op))?;
+        stack.extend(view.graph.node_inputs(value.node).into_iter().flatten());
     }
-    false
+    Some(found)
 }
 
 fn last_step(op: &Op) -> bool {
-    const STEPS: [&str; 7] = [
+    const STEPS: [&str; 8] = [
         "Add",
+        "Concat",
         "Div",
         "LogSoftmax",
         "Mul",

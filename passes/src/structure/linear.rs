@@ -64,6 +64,7 @@ pub(super) fn recognise(view: &View, node: NodeId) -> MatMul {
             bias,
             inputs,
             outputs,
+            patch: None,
         }),
         output,
         norm: None,

@@ -1,5 +1,6 @@
 //! The model as a person sees it: sites that can be quantised, norms that can be folded, blocks, and what was declined.
 
+mod activation;
 mod attention;
 mod blocks;
 mod channels;
@@ -78,6 +79,8 @@ pub struct Parameters {
     pub inputs: usize,
     /// Rows of `W`.
     pub outputs: usize,
+    /// `[kh, kw]` of a Conv.
+    pub patch: Option<[usize; 2]>,
 }
 
 /// The unit of everything: a product that can be quantised.
@@ -113,8 +116,11 @@ pub struct Norm {
     pub name: String,
     /// The LayerNormalization.
     pub node: NodeId,
-    /// Linears that read it (indices into [`Structure::sites`]).
+    /// Linears that read it (indices into [`Structure::sites`]); of a norm that is split, those on the split side.
     pub sites: Vec<usize>,
+    /// Where others than Linears read it too: the readers, each with its input, that a copy of the norm for the Linears
+    /// takes over. Empty where a fold may change the norm itself.
+    pub split: Vec<(NodeId, usize)>,
     /// Why its scale cannot be folded, if it cannot.
     pub declined: Option<String>,
 }
@@ -154,10 +160,10 @@ pub struct Structure {
     pub norms: Vec<Norm>,
     /// Blocks in order.
     pub blocks: Vec<Block>,
-    /// Number of MLPs (Linear → GELU → Linear).
+    /// Number of MLPs (Linear → activation function → Linear).
     pub mlps: usize,
-    /// Edge of a patch in pixels.
-    pub patch: Option<usize>,
+    /// Height and width of a patch in pixels.
+    pub patch: Option<[usize; 2]>,
     /// Candidates that were declined, norms among them, in topological order.
     pub declined: Vec<Declined>,
 }

@@ -1,7 +1,7 @@
 //! Patch embedding: a Conv on the network's input whose kernel equals its stride, a Linear on patches.
 //!
 //! ```text
-//! image ── [Sub, Div, Mul, Add: normalisation] ── Conv(kernel p×p, stride p, no padding, one group) ──►
+//! image ── [Sub, Div, Mul, Add: normalisation] ── Conv(kernel h×w, stride h×w, no padding, one group) ──►
 //! ```
 //!
 //! Declines every other convolution, naming the attribute that differs.
@@ -29,7 +29,7 @@ pub(super) fn recognise(view: &View, node: NodeId) -> Result<Site, String> {
         return Err("its bias is not constant".into());
     }
     require_float(view, w)?;
-    patches(op, &dims)?;
+    let patch = patches(op, &dims)?;
     if !reads_input(view, x) {
         return Err(
             "a convolution inside the network; only the patch embedding on the \
@@ -50,29 +50,22 @@ pub(super) fn recognise(view: &View, node: NodeId) -> Result<Site, String> {
             bias,
             inputs: inputs.iter().product(),
             outputs: *outputs,
+            patch: Some(patch),
         }),
         output: Outlet { node, slot: 0 },
         norm: None,
     })
 }
 
-/// Edge of a patch in pixels.
-pub(super) fn patch(view: &View, site: &Site) -> Option<usize> {
-    let weight = site.parameters.as_ref()?.weight;
-    view.graph.constant_dims(weight)?.get(2).copied()
-}
-
-/// Checks that the kernel's places neither overlap nor leave gaps.
-fn patches(op: &Op, dims: &[usize]) -> Result<(), String> {
-    let kernel: Vec<i64> = dims.iter().skip(2).map(|&d| d as i64).collect();
-    let strides = op
-        .ints("strides")
-        .map_or_else(|| vec![1; kernel.len()], <[i64]>::to_vec);
-    if kernel.len() != 2 || kernel[0] != kernel[1] {
+/// Height and width of a patch, if the kernel's places neither overlap nor leave gaps.
+fn patches(op: &Op, dims: &[usize]) -> Result<[usize; 2], String> {
+    let &[_, _, height, width] = dims else {
         return Err(format!(
-            "its patches {kernel:?} are not square, which is all that vitq quantises here"
+            "its kernel {dims:?} is not one of images, which is all that vitq quantises here"
         ));
-    }
+    };
+    let kernel = [height as i64, width as i64];
+    let strides = op.ints("strides").unwrap_or(&[1, 1]);
     if strides != kernel {
         return Err(format!(
             "kernel {kernel:?} and stride {strides:?} differ, so it is no patch embedding"
@@ -91,7 +84,7 @@ fn patches(op: &Op, dims: &[usize]) -> Result<(), String> {
         return Err("the convolution is dilated".into());
     }
     match op.string("auto_pad") {
-        None | Some("" | "NOTSET" | "VALID") => Ok(()),
+        None | Some("" | "NOTSET" | "VALID") => Ok([height, width]),
         Some(other) => Err(format!("the convolution pads the image (auto_pad {other})")),
     }
 }

@@ -7,7 +7,7 @@ use super::linear::{self, MatMul};
 use super::roles::{self, Index};
 use super::view::View;
 use super::{Declined, Norm, Role, Site, Structure};
-use super::{blocks, gelu, mlp, norm, patch_embed, paths};
+use super::{activation, blocks, mlp, norm, patch_embed, paths};
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
 /// Recognises the structure of a graph that [`crate::simplify`] went over.
@@ -34,12 +34,12 @@ pub fn recognise(graph: &Graph) -> Structure {
             &view, attention, sites, &index, &exported,
         ));
     }
-    let gelus = gelu::find_all(graph);
-    let mlps: Vec<_> = gelus
+    let activations = activation::find_all(graph);
+    let mlps: Vec<_> = activations
         .iter()
-        .filter_map(|g| mlp::around(&view, g, &index))
+        .filter_map(|a| mlp::around(&view, a, &index))
         .collect();
-    for &mlp in &mlps {
+    for mlp in &mlps {
         parts.push(roles::around_mlp(mlp, &mut found.sites, &exported));
     }
     roles::heads(&view, &mut found.sites, &index);
@@ -52,7 +52,7 @@ pub fn recognise(graph: &Graph) -> Structure {
             .sites
             .iter()
             .filter(|s| s.role == Role::PatchEmbed)
-            .find_map(|s| patch_embed::patch(&view, s)),
+            .find_map(|s| s.parameters.as_ref()?.patch),
         declined: found.declined(graph, &order),
         sites: found.sites,
         norms: found.norms,

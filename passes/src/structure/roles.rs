@@ -1,6 +1,6 @@
 //! What each Linear does: found from the attention or MLP that it stands in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::attention::{self, Attention};
 use super::blocks::Part;
@@ -99,19 +99,18 @@ pub(super) fn around_attention(
 }
 
 /// Gives the Linears of an MLP their roles.
-pub(super) fn around_mlp(mlp: Mlp, sites: &mut [Site], exported: &[Option<String>]) -> Part {
-    assign(&mut sites[mlp.fc1], Role::Fc1);
+pub(super) fn around_mlp(mlp: &Mlp, sites: &mut [Site], exported: &[Option<String>]) -> Part {
+    for &fc1 in &mlp.fc1 {
+        assign(&mut sites[fc1], Role::Fc1);
+    }
     assign(&mut sites[mlp.fc2], Role::Fc2);
     Part::mlp(mlp, exported)
 }
 
 /// Finds the heads among the Linears that have no other role.
 pub(super) fn heads(view: &View, sites: &mut [Site], index: &Index) {
-    let results: HashSet<Outlet> = index.results.keys().copied().collect();
-    for &i in index.results.values() {
-        if sites[i].role == Role::Other && head::is_head(view, &sites[i], &results) {
-            sites[i].role = Role::Head;
-        }
+    for i in head::heads(view, &index.results) {
+        assign(&mut sites[i], Role::Head);
     }
 }
 

@@ -36,11 +36,6 @@ impl<'g> View<'g> {
         self.shapes.rank(value)
     }
 
-    /// Size of the last axis.
-    pub fn last_dim(&self, value: Outlet) -> Option<usize> {
-        *self.dims(value)?.last()?
-    }
-
     pub fn is_constant(&self, value: Outlet) -> bool {
         self.graph.initializer(value).is_some()
     }
@@ -146,7 +141,9 @@ fn variable(graph: &Graph) -> HashSet<NodeId> {
         let slots = graph.op(node).map_or(1, |op| op.outputs.len());
         for slot in 0..slots {
             for reader in graph.readers(Outlet { node, slot }) {
-                if variable.insert(reader.node) {
+                // What is made of a shape alone, like a token repeated for the batch, is the same for every image.
+                let shape = graph.is(reader.node, "Shape") || graph.is(reader.node, "Size");
+                if !shape && variable.insert(reader.node) {
                     stack.push(reader.node);
                 }
             }

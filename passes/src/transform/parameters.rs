@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! LayerNormalization(x, γ, β)   →  LayerNormalization(x, γ', β')
+//! LayerNormalization(x, γ, β)   →  the same for others, and LayerNormalization(x, γ', β') for the Linears, where it is split
 //! Add(MatMul(x, W), b)          →  Add(MatMul(x, W'), b')
 //! MatMul(x, W)                  →  Add(MatMul(x, W'), b')       (no Add where b' is zero)
 //! Conv(x, W, b)                 →  Conv(x, W', b')
@@ -13,7 +14,7 @@ use vitq_onnx::Tensor;
 
 use super::{TransformError, take_over};
 use crate::ir::{Graph, NodeId, Outlet};
-use crate::structure::{Parameters, Site, SiteKind, Structure};
+use crate::structure::{Norm, Parameters, Site, SiteKind, Structure};
 
 /// ONNX `TensorProto.DataType.FLOAT`.
 const FLOAT: i32 = 1;
@@ -52,15 +53,37 @@ pub fn apply_norm(
         &[("scale", gamma.len()), ("bias", beta.len())],
         dims.iter().product(),
     )?;
-    graph.replace_constant(norm.node, 1, &Tensor::from_f32(&dims, gamma));
+    let node = if norm.split.is_empty() {
+        norm.node
+    } else {
+        copy_for(graph, norm)?
+    };
+    graph.replace_constant(node, 1, &Tensor::from_f32(&dims, gamma));
     set_constant(
         graph,
-        norm.node,
+        node,
         2,
         &format!("{}/bias", norm.name),
         &Tensor::from_f32(&dims, beta),
     );
     Ok(())
+}
+
+/// A copy of a norm that its split readers read.
+fn copy_for(graph: &mut Graph, norm: &Norm) -> Result<NodeId, TransformError> {
+    let mut op = graph
+        .op(norm.node)
+        .cloned()
+        .ok_or_else(|| TransformError::new(&norm.name, "it is no operator of the graph"))?;
+    let name = format!("{}/split", norm.name);
+    op.message.name = Some(name.clone());
+    op = op.with_outputs(&[&name]);
+    let inputs = graph.node_inputs(norm.node);
+    let node = graph.add_op(op, &inputs);
+    for &(reader, input) in &norm.split {
+        graph.set_input(reader, input, Outlet { node, slot: 0 });
+    }
+    Ok(node)
 }
 
 /// Writes new parameters into a Linear or patch embedding that stays float: `weight` `[out, in]`, `bias` `[out]`.

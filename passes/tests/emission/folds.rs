@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::apply;
+use vitq_passes::structure::recognise;
 use vitq_passes::target::Target;
 use vitq_passes::transform::{LinearParams, repq, scale};
 
@@ -222,5 +223,38 @@ fn a_folded_graph_computes_what_it_did() {
         floats(&graph, "w"),
         "the other reader's weight was changed"
     );
+    write_case(&graph, &folded, &plan).judge("same", &[]);
+}
+
+#[test]
+fn a_split_norm_stays_for_its_other_readers() {
+    let graph = parse(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,5,2] x) => (float[N,5,2] y)
+        <float[2] g = {1, 3}, float[2] e = {0.5, -1}, float[2,2] w = {1, 2, 3, 4}, float[2] b = {1, 2}>
+        {
+            [norm] n = LayerNormalization(x, g, e)
+            [fc1] t = MatMul(n, w) s = Add(t, b)
+            y = Add(s, n)
+        }"#,
+    );
+    // x' = (x + shift) / r with r = {2, 4}, shift = {1, 0}
+    let norm = NormPlan {
+        norm: "norm".into(),
+        gamma: vec![0.5, 0.75],
+        beta: vec![0.75, -0.25],
+    };
+    let replace = Some((vec![2.0, 12.0, 4.0, 16.0], vec![0.0, 0.0]));
+    let reason = "a test".into();
+    let plan = Plan {
+        norms: vec![norm],
+        ..plan(vec![("fc1", Decision::Float { reason, replace })])
+    };
+    let mut folded = graph.clone();
+    apply(&mut folded, &recognise(&graph), &plan, &Target::default())
+        .unwrap_or_else(|e| panic!("{e}"));
+    let norms = folded.ops().filter(|(_, op)| op.is("LayerNormalization"));
+    assert_eq!(norms.count(), 2);
+    assert_eq!(floats(&folded, "g"), [1.0, 3.0]);
     write_case(&graph, &folded, &plan).judge("same", &[]);
 }

@@ -39,6 +39,7 @@ fn norm(graph: &Graph, sites: &[Site], value: Outlet) -> Norm {
         name: graph.label(value.node),
         node: value.node,
         sites,
+        split: Vec::new(),
         declined: None,
     }
 }
@@ -81,6 +82,7 @@ fn site(graph: &Graph, product: Outlet) -> Site {
             bias,
             inputs,
             outputs,
+            patch: None,
         });
     } else if graph.is(activation.node, "Softmax") {
         site.kind = SiteKind::AttentionValue;

@@ -59,7 +59,8 @@ def feeds(session, batch):
     values = {}
     for value in session.get_inputs():
         dims = [d if isinstance(d, int) else batch for d in value.shape]
-        values[value.name] = rng.standard_normal(dims).astype(np.float32)
+        numbers = rng.standard_normal(dims).astype(np.float32)
+        values[value.name] = numbers > -1 if value.type == "tensor(bool)" else numbers
     return values
 
 

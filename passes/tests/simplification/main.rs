@@ -4,6 +4,7 @@
 
 mod check;
 mod exports;
+mod fused;
 mod infer;
 mod rules;
 mod support;

@@ -7,19 +7,21 @@ use vitq_passes::simplify::{Report, simplify};
 use crate::support::{differences, parse, save};
 
 fn model(opset: i64, text: &str) -> Graph {
+    // Operator set 23 came with version 11.
+    let ir_version = if opset < 23 { 8 } else { 11 };
     parse(&format!(
-        "<ir_version: 8, opset_import: [\"\" : {opset}]>\n{text}"
+        "<ir_version: {ir_version}, opset_import: [\"\" : {opset}, \"com.microsoft\" : 1]>\n{text}"
     ))
 }
 
 /// The graph of `before` becomes that of `after` and computes the same.
 #[track_caller]
-fn rewrites(before: &str, after: &str) -> Report {
+pub fn rewrites(before: &str, after: &str) -> Report {
     becomes(17, before, 17, after)
 }
 
 #[track_caller]
-fn becomes(opset: i64, before: &str, opset_after: i64, after: &str) -> Report {
+pub fn becomes(opset: i64, before: &str, opset_after: i64, after: &str) -> Report {
     let mut graph = model(opset, before);
     let folder = TempDir::new().expect("a folder");
     let original = save(&graph, &folder, "before.onnx");
@@ -33,6 +35,24 @@ fn becomes(opset: i64, before: &str, opset_after: i64, after: &str) -> Report {
     let difference = differences(&[(original, simplified)])[0];
     assert!(difference <= 1e-6, "{difference}");
     report
+}
+
+#[track_caller]
+pub fn stays_in(opset: i64, text: &str) {
+    becomes(opset, text, opset, text);
+}
+
+/// The text of what a graph becomes, which computes the same.
+#[track_caller]
+pub fn computes_the_same(opset: i64, before: &str) -> String {
+    let mut graph = model(opset, before);
+    let folder = TempDir::new().expect("a folder");
+    let original = save(&graph, &folder, "before.onnx");
+    simplify(&mut graph);
+    let simplified = save(&graph, &folder, "after.onnx");
+    let difference = differences(&[(original, simplified)])[0];
+    assert!(difference <= 1e-6, "{difference}");
+    graph.to_string()
 }
 
 #[track_caller]

@@ -30,7 +30,10 @@ fn a_convolution_over_separate_patches_of_the_input() {
             (site.kind, site.role),
             (SiteKind::PatchEmbed, Role::PatchEmbed)
         );
-        assert_eq!((site.path.as_str(), found.patch), ("patch_embed", Some(2)));
+        assert_eq!(
+            (site.path.as_str(), found.patch),
+            ("patch_embed", Some([2, 2]))
+        );
         let parameters = site.parameters.as_ref().expect("parameters");
         assert_eq!((parameters.inputs, parameters.outputs), (12, 5));
         assert!(parameters.bias.is_some());

@@ -9,6 +9,25 @@ pub fn constant(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Arc<
     within(model, outlet, LONGEST_CHAIN)
 }
 
+/// The only element of a constant that has one.
+pub fn single<T: Datum + Copy>(model: &TypedModel, outlet: OutletId) -> TractResult<Option<T>> {
+    let Some(value) = constant(model, outlet)?.filter(|value| value.len() == 1) else {
+        return Ok(None);
+    };
+    let value = value.cast_to::<T>()?;
+    Ok(value.try_as_plain_ram()?.as_slice::<T>()?.first().copied())
+}
+
+/// A constant has no elements but zeros.
+pub fn is_zero(model: &TypedModel, outlet: OutletId) -> TractResult<bool> {
+    let Some(value) = constant(model, outlet)? else {
+        return Ok(false);
+    };
+    let value = value.cast_to::<f32>()?;
+    let mut elements = value.try_as_plain_ram()?.as_slice::<f32>()?.iter();
+    Ok(elements.all(|&element| element == 0.0))
+}
+
 fn within(model: &TypedModel, outlet: OutletId, depth: usize) -> TractResult<Option<Arc<Tensor>>> {
     if let Some(value) = &model.outlet_fact(outlet)?.konst {
         return Ok(Some(value.clone()));

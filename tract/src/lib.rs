@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
 
 mod constant;
 mod linear;
@@ -8,7 +7,7 @@ mod widen;
 
 use tract_onnx::model::OnnxOpRegister;
 
-pub use linear::fuse;
+pub use linear::{Kernels, fuse, fuse_with};
 pub use widen::{PackedLength, widen};
 
 /// Makes tract read QuantizeLinear and DequantizeLinear as this crate's operators.

@@ -456,6 +456,27 @@ def integer_case(name, x, weight, integer, *, axis=1, kind=T.UINT8, zero=117, wz
     case(f"integer Linear, {name}", model(nodes, {"x": x}, outputs, constants), {"x": x}, integer=integer)
 
 
+def matmul_integer_case(name, x, weight, integer, *, kind=T.UINT8, zero=117, wz=None, scales=None, bias=True, read=None):
+    """Cast(MatMulInteger(q, weight)) · scales + bias."""
+    n = weight.shape[-1]
+    scales = RNG.uniform(1e-5, 1e-4, n).astype(np.float32) if scales is None else scales
+    constants = [
+        tensor("xs", T.FLOAT, (), 0.021), tensor("xz", kind, (), zero), tensor("w", T.INT8, weight.shape, weight),
+        tensor("s", T.FLOAT, scales.shape, scales), tensor("b", T.FLOAT, (n,), RNG.normal(0, 0.1, n)),
+        tensor("wz", T.INT8, (), wz or 0),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node("MatMulInteger", ["q", "w", "xz"] + ["wz"] * (wz is not None), ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["m" if bias else "y"]),
+    ]
+    if bias:
+        nodes.append(helper.make_node("Add", ["b", "m"], ["y"]))
+    outputs = {o: T.FLOAT for o in ["y", read] if o}
+    case(f"integer Linear, {name}", model(nodes, {"x": x}, outputs, constants), {"x": x}, integer=integer)
+
+
 def integer_cases():
     def x(*dims):
         return RNG.normal(0, 1, dims).astype(np.float32)
@@ -484,6 +505,13 @@ def integer_cases():
         helper.make_node("Add", ["m", "bd"], ["y2"]), helper.make_node("Identity", ["d"], ["y3"])])
     integer_case("residual instead of a bias", x(3, 9, 24), w(24, 24), 1, product=[
         helper.make_node("MatMul", ["d", "wd"], ["m"]), helper.make_node("Add", ["m", "x"], ["y"])])
+    for name, kind, zero in (("uint8", T.UINT8, 117), ("int8", T.INT8, -3)):
+        matmul_integer_case(f"MatMulInteger, {name}", a, b, 1, kind=kind, zero=zero)
+    matmul_integer_case("MatMulInteger, odd sizes", x(2, 5, 37), w(37, 70), 1)
+    matmul_integer_case("MatMulInteger, no bias, one scale", a, b, 1, bias=False, scales=np.float32(1e-4))
+    matmul_integer_case("MatMulInteger, zero point of the weight", a, b, 1, wz=0)
+    matmul_integer_case("declined: MatMulInteger, asymmetric weight", a, b, 0, wz=3)
+    matmul_integer_case("declined: MatMulInteger, sums read elsewhere", a, b, 0, read="f")
     integer_case("declined: asymmetric weight", a, b, 0, wz=3)
     integer_case("declined: scales along the sum", a, b, 0, axis=0)
     integer_case("declined: several matrices", a, w(3, 40, 24), 0, axis=2)

@@ -6,6 +6,7 @@ use cases::{Case, Values, all_agree, cases};
 use ndarray::ArrayD;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::anyhow;
+use vitq_tract::Kernels;
 
 /// What a test does to a model between reading and running it.
 type Prepare = fn(&Case, TypedModel) -> TractResult<TypedModel>;
@@ -82,8 +83,8 @@ fn optimised() {
     agree(|_, model| model.into_optimized());
 }
 
-fn fused(case: &Case, mut model: TypedModel) -> TractResult<TypedModel> {
-    let fused = vitq_tract::fuse(&mut model)?;
+fn fused(case: &Case, mut model: TypedModel, kernels: Kernels) -> TractResult<TypedModel> {
+    let fused = vitq_tract::fuse_with(&mut model, kernels)?;
     match case.integer {
         Some(expected) if expected != fused => {
             Err(anyhow!("{fused} Linears in integers instead of {expected}"))
@@ -93,11 +94,13 @@ fn fused(case: &Case, mut model: TypedModel) -> TractResult<TypedModel> {
 }
 
 #[test]
-fn fused_and_optimised() {
-    agree(|case, model| fused(case, model)?.into_optimized());
+fn fused_by_the_fastest_kernels() {
+    agree(|case, model| fused(case, model, Kernels::Fastest));
+    agree(|case, model| fused(case, model, Kernels::Fastest)?.into_optimized());
 }
 
 #[test]
-fn fused_alone() {
-    agree(fused);
+fn fused_by_tract_kernels() {
+    agree(|case, model| fused(case, model, Kernels::Tract));
+    agree(|case, model| fused(case, model, Kernels::Tract)?.into_optimized());
 }

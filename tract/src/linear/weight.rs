@@ -1,7 +1,7 @@
 use tract_core::internal::*;
 use tract_core::ops::change_axes::AxisOp;
 
-use crate::constant::constant;
+use crate::constant::{constant, is_zero};
 use crate::qdq::{Dequantize, Layout};
 
 /// More products of 8-bit codes than this could overflow a sum in i32.
@@ -11,15 +11,17 @@ const LONGEST_SUM: usize = 1 << 16;
 pub struct Weight {
     /// In the form in which the product reads it.
     pub codes: Arc<Tensor>,
+    /// The axis that is summed over.
+    pub k: usize,
+    /// The axis of the output channels.
+    pub n: usize,
     /// One for each output channel.
     pub scales: Vec<f32>,
-    /// Of the codes of each output channel.
-    pub sums: Vec<i32>,
 }
 
 impl Weight {
-    /// Reads the second operand of a product with `axes`.
-    pub fn of(
+    /// What a DequantizeLinear gives to a product with `axes` as its second operand.
+    pub fn dequantized(
         model: &TypedModel,
         outlet: OutletId,
         axes: &AxesMapping,
@@ -42,23 +44,59 @@ impl Weight {
                 None => None,
             };
         }
-        let Some((k, n)) = operand_axes(axes, codes.shape()) else {
-            return Ok(None);
-        };
+        let weight = Self::new(codes.into_arc_tensor(), &stored.scales, axes);
+        Ok(weight.filter(|weight| axis.is_none_or(|axis| axis == weight.n)))
+    }
+
+    /// Codes that a product with `axes` reads as its second operand; the scales are 1.
+    pub fn stored(
+        model: &TypedModel,
+        outlet: OutletId,
+        axes: &AxesMapping,
+    ) -> TractResult<Option<Self>> {
+        let codes = constant(model, outlet)?;
+        let codes = codes.filter(|codes| codes.datum_type() == DatumType::I8);
+        Ok(codes.and_then(|codes| Self::new(codes, &[1.0], axes)))
+    }
+
+    fn new(codes: Arc<Tensor>, scales: &[f32], axes: &AxesMapping) -> Option<Self> {
+        let (k, n) = operand_axes(axes, codes.shape())?;
         let channels = codes.shape()[n];
-        if axis.is_some_and(|axis| axis != n) || channels == 0 || codes.shape()[k] > LONGEST_SUM {
-            return Ok(None);
-        }
-        let scales = match stored.scales.as_slice() {
+        let scales = match scales {
             &[one] => vec![one; channels],
             all => all.to_vec(),
         };
-        let sums = sums(&codes, n < k, channels)?;
-        Ok(Some(Self {
-            codes: codes.into_arc_tensor(),
+        let sound = scales.len() == channels && channels > 0 && codes.shape()[k] <= LONGEST_SUM;
+        sound.then_some(Self {
+            codes,
+            k,
+            n,
             scales,
-            sums,
-        }))
+        })
+    }
+
+    /// Products that are summed.
+    pub fn inputs(&self) -> usize {
+        self.codes.shape()[self.k]
+    }
+
+    /// The code of input `k` and channel `n`.
+    pub fn code(&self) -> TractResult<impl Fn(usize, usize) -> i8> {
+        let codes = self.codes.try_as_plain_ram()?.as_slice::<i8>()?;
+        // All other axes have one element.
+        let (by_k, by_n) = if self.k < self.n {
+            (self.scales.len(), 1)
+        } else {
+            (1, self.inputs())
+        };
+        Ok(move |k, n| codes[k * by_k + n * by_n])
+    }
+
+    /// The sums of the codes of each output channel.
+    pub fn sums(&self) -> TractResult<Vec<i32>> {
+        let code = self.code()?;
+        let sum = |n| (0..self.inputs()).map(|k| i32::from(code(k, n))).sum();
+        Ok((0..self.scales.len()).map(sum).collect())
     }
 }
 
@@ -116,53 +154,25 @@ impl Stored {
 }
 
 fn is_symmetric(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
-    let Some(&zero_points) = node.inputs.get(2) else {
-        return Ok(true);
-    };
-    let Some(zero_points) = constant(model, zero_points)? else {
-        return Ok(false);
-    };
-    let zero_points = zero_points.cast_to::<i32>()?;
-    let mut zero_points = zero_points.try_as_plain_ram()?.as_slice::<i32>()?.iter();
-    Ok(zero_points.all(|&zero| zero == 0))
+    node.inputs
+        .get(2)
+        .map_or(Ok(true), |&zero| is_zero(model, zero))
 }
 
 /// Where the second operand has the axis that is summed over and that of the output channels, which
 /// must be the output's last. Its other axes must have one element: it is the same for all rows.
 fn operand_axes(axes: &AxesMapping, dims: &[usize]) -> Option<(usize, usize)> {
     let last = axes.rank(InOut::Out(0)).checked_sub(1)?;
-    let position = |summed: bool| {
-        let mut found = axes
-            .iter_all_axes()
-            .filter_map(|axis| match &*axis.inputs[1] {
-                &[at] if summed => {
-                    (axis.outputs[0].is_empty() && axis.inputs[0].len() == 1).then_some(at)
-                }
-                &[at] => (axis.outputs[0][..] == [last] && axis.inputs[0].is_empty()).then_some(at),
-                _ => None,
-            });
-        found.next().filter(|_| found.next().is_none())
+    let only = |suits: &dyn Fn(&Axis) -> bool| {
+        let suiting = axes.iter_all_axes().filter(|axis| suits(axis));
+        let mut places = suiting.filter_map(|axis| match *axis.inputs[1] {
+            [place] => Some(place),
+            _ => None,
+        });
+        places.next().filter(|_| places.next().is_none())
     };
-    let (k, n) = (position(true)?, position(false)?);
+    let k = only(&|axis| axis.inputs[0].len() == 1 && axis.outputs[0].is_empty())?;
+    let n = only(&|axis| axis.inputs[0].is_empty() && axis.outputs[0][..] == [last])?;
     let single = |(at, &dim): (usize, &usize)| dim == 1 || at == k || at == n;
     dims.iter().enumerate().all(single).then_some((k, n))
-}
-
-/// Sums codes of dims `[k, channels]`, or `[channels, k]`, over `k`.
-fn sums(codes: &Tensor, channels_first: bool, channels: usize) -> TractResult<Vec<i32>> {
-    let codes = codes.try_as_plain_ram()?.as_slice::<i8>()?;
-    let mut sums = vec![0; channels];
-    if channels_first {
-        let rows = codes.chunks(codes.len().div_ceil(channels).max(1));
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            *sum = row.iter().map(|&code| i32::from(code)).sum();
-        }
-    } else {
-        for row in codes.chunks_exact(channels) {
-            sums.iter_mut()
-                .zip(row)
-                .for_each(|(sum, &code)| *sum += i32::from(code));
-        }
-    }
-    Ok(sums)
 }

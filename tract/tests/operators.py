@@ -2,6 +2,8 @@
 
     python operators.py OUT             the cases of operators.rs
     python operators.py OUT MODEL...    one case a model: random images
+    python operators.py OUT --linears MODEL...   one case for each Linear of a QDQ model, or of what ONNX Runtime's
+                                                 quantiser makes of a float one: its input in a run of the model
 
 OUT/cases.json lists the cases; models and arrays (raw, little-endian) lie beside it. ONNX Runtime runs
 without graph optimisation, so that each operator means what it says and nothing is fused.
@@ -13,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.utils
 import onnxruntime as ort
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 OUT = Path(sys.argv[1])
 RNG = np.random.default_rng(7)
@@ -422,9 +426,7 @@ def float_cases():
 
 def whole_model(path):
     proto = onnx.load(path)
-    (value,) = [i for i in proto.graph.input if i.name not in {t.name for t in proto.graph.initializer}]
-    dims = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
-    case(path, proto, {value.name: RNG.normal(0, 1, dims).astype(np.float32)}, tolerance=1e-4)
+    case(path, proto, random_input(proto), tolerance=1e-4)
 
 
 def integer_case(name, x, weight, integer, *, axis=1, kind=T.UINT8, zero=117, wz=0, scales=None, bias=T.INT32, gemm=None, product=None):
@@ -520,9 +522,68 @@ def integer_cases():
         helper.make_node("MatMul", ["wd", "d"], ["y"])])
 
 
+class Random(CalibrationDataReader):
+    """Four random inputs."""
+
+    def __init__(self, proto):
+        self.left = [random_input(proto) for _ in range(4)]
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+def random_input(proto):
+    (value,) = [i for i in proto.graph.input if i.name not in {t.name for t in proto.graph.initializer}]
+    dims = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+    return {value.name: RNG.normal(0, 1, dims).astype(np.float32)}
+
+
+def quantised(path):
+    proto = onnx.load(path)
+    if not any(n.op_type == "QuantizeLinear" for n in proto.graph.node):
+        quantize_static(
+            path, OUT / "quantised.onnx", Random(proto), per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+        )
+        proto = onnx.load(OUT / "quantised.onnx")
+    return proto
+
+
+def linears(path):
+    proto = quantised(path)
+    makers = {o: n for n in proto.graph.node for o in n.output}
+    constants = {t.name for t in proto.graph.initializer}
+    found = {}
+    for node in proto.graph.node:
+        operands = [makers.get(name) for name in node.input[:2]]
+        dequantised = all(o is not None and o.op_type == "DequantizeLinear" for o in operands)
+        if node.op_type in ("MatMul", "Gemm") and dequantised and operands[1].input[0] in constants:
+            added = [n for n in proto.graph.node if n.op_type == "Add" and node.output[0] in n.input]
+            biased = added and any(i in constants or makers[i].input[0] in constants for i in added[0].input)
+            y = added[0].output[0] if biased else node.output[0]
+            found[y] = makers[operands[0].input[0]].input[0]
+    inputs = random_input(proto)
+    names = sorted(set(found.values()) | set(found))
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(proto)
+    del tapped.graph.output[:]
+    tapped.graph.output.extend(helper.make_tensor_value_info(n, T.FLOAT, None) for n in names)
+    values = dict(zip(names, ort.InferenceSession(tapped.SerializeToString()).run(names, inputs)))
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(helper.make_tensor_value_info(n, T.FLOAT, values[n].shape) for n in names)
+    extractor = onnx.utils.Extractor(proto)
+    for y, x in found.items():
+        case(f"{path}: {y}", extractor.extract_model([x], [y]), {x: values[x]}, integer=1)
+
+
 OUT.mkdir(parents=True, exist_ok=True)
-for path in sys.argv[2:]:
-    whole_model(path)
+if sys.argv[2:3] == ["--linears"]:
+    for path in sys.argv[3:]:
+        linears(path)
+else:
+    for path in sys.argv[2:]:
+        whole_model(path)
 if len(sys.argv) == 2:
     quantise_cases()
     dequantise_cases()

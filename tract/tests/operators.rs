@@ -2,6 +2,8 @@
 
 mod cases;
 
+use std::path::Path;
+
 use cases::{Case, Values, all_agree, cases};
 use ndarray::ArrayD;
 use tract_onnx::prelude::*;
@@ -9,7 +11,7 @@ use tract_onnx::tract_core::internal::anyhow;
 use vitq_tract::Kernels;
 
 /// What a test does to a model between reading and running it.
-type Prepare = fn(&Case, TypedModel) -> TractResult<TypedModel>;
+type Prepare<'a> = &'a dyn Fn(&Case, TypedModel) -> TractResult<TypedModel>;
 
 fn run(
     case: &Case,
@@ -65,11 +67,11 @@ fn values(tensor: &Tensor) -> TractResult<Values> {
     })
 }
 
-fn agree(prepare: Prepare) {
+fn agree(prepare: impl Fn(&Case, TypedModel) -> TractResult<TypedModel>) {
     let (folder, cases) = cases(&[]);
     assert!(cases.len() >= 180, "only {} cases", cases.len());
     all_agree(&cases, folder.path(), |case, model, feed| {
-        run(case, model, feed, prepare).map_err(|e| format!("{e:#}"))
+        run(case, model, feed, &prepare).map_err(|e| format!("{e:#}"))
     });
 }
 
@@ -103,4 +105,18 @@ fn fused_by_the_fastest_kernels() {
 fn fused_by_tract_kernels() {
     agree(|case, model| fused(case, model, Kernels::Tract));
     agree(|case, model| fused(case, model, Kernels::Tract)?.into_optimized());
+}
+
+/// The Linears of a network that another tool quantised, each with its input in a run of the network.
+#[test]
+fn linears_of_a_network() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/digits/model.onnx");
+    let (folder, cases) = cases(&[Path::new("--linears"), &model]);
+    assert!(cases.len() >= 8, "only {} Linears", cases.len());
+    for kernels in [Kernels::Fastest, Kernels::Tract] {
+        all_agree(&cases, folder.path(), |case, model, feed| {
+            let prepare = |case: &Case, model| fused(case, model, kernels)?.into_optimized();
+            run(case, model, feed, &prepare).map_err(|e| format!("{e:#}"))
+        });
+    }
 }

@@ -100,6 +100,7 @@ impl Linear {
 
     /// The codes have the axis that is summed over last, where the output has its channels; the others are
     /// the same.
+    #[cfg(target_arch = "x86_64")]
     pub fn sums_last_axis(&self) -> bool {
         let rank = self.axes.rank(InOut::In(0));
         let in_place = |axis: &Axis| match *axis.inputs[0] {

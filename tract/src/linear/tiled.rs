@@ -1,4 +1,5 @@
 use tract_core::internal::*;
+use tract_core::tract_linalg::multithread::par_chunks_mut;
 
 use super::read::Linear;
 use super::vnni::{Channel, Panels};
@@ -30,6 +31,17 @@ impl TiledLinear {
             .collect();
         let panels = Panels::new(linear.weight.inputs(), &channels, linear.weight.code()?);
         Ok(Self(Arc::new(panels)))
+    }
+
+    /// On the threads that tract was given, if any.
+    fn multiply(&self, codes: &[u8], values: &mut [f32]) -> TractResult<()> {
+        let (inputs, channels) = (self.0.inputs(), self.0.channels());
+        let elements = values.len();
+        par_chunks_mut(values, channels, elements, |first, values| {
+            let codes = &codes[first * inputs..][..values.len() / channels * inputs];
+            self.0.multiply(codes, values);
+            Ok(())
+        })
     }
 
     /// The dims, or symbols for them, of what is made of inputs of `dims`.
@@ -65,9 +77,9 @@ impl EvalOp for TiledLinear {
         if signed {
             let codes = codes.as_slice::<i8>()?.iter();
             let raised: Vec<u8> = codes.map(|&code| code.cast_unsigned() ^ 0x80).collect();
-            self.0.multiply(&raised, plain.as_slice_mut()?);
+            self.multiply(&raised, plain.as_slice_mut()?)?;
         } else {
-            self.0.multiply(codes.as_slice()?, plain.as_slice_mut()?);
+            self.multiply(codes.as_slice()?, plain.as_slice_mut()?)?;
         }
         Ok(tvec!(values.into_tvalue()))
     }

@@ -204,3 +204,42 @@ impl fmt::Debug for Panels {
         write!(f, "{} × {} weights", self.inputs, self.channels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_do_not_depend_on_the_rows_beside_them() {
+        if !is_available() {
+            return;
+        }
+        let (rows, inputs, channels) = (13, 10, 70);
+        let codes: Vec<u8> = (0..rows * inputs).map(|i| (i * 37 % 256) as u8).collect();
+        let weight = |k: usize, n: usize| (k * 29 + n * 53) as u8 as i8;
+        let after = |n| Channel {
+            offset: n as i32,
+            scale: 0.5,
+            bias: 1.0,
+        };
+        let panels = Panels::new(inputs, &Vec::from_iter((0..channels).map(after)), weight);
+
+        let mut expected = vec![];
+        for row in codes.chunks(inputs) {
+            for n in 0..channels {
+                let products = row
+                    .iter()
+                    .zip(0..)
+                    .map(|(&x, k)| i32::from(x) * i32::from(weight(k, n)));
+                expected.push((products.sum::<i32>() - n as i32) as f32 * 0.5 + 1.0);
+            }
+        }
+        for first in 0..rows {
+            let mut values = vec![f32::NAN; rows * channels];
+            let (above, below) = values.split_at_mut(first * channels);
+            panels.multiply(&codes[..first * inputs], above);
+            panels.multiply(&codes[first * inputs..], below);
+            assert_eq!(values, expected, "cut before row {first}");
+        }
+    }
+}

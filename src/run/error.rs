@@ -57,17 +57,8 @@ pub enum RunError {
         found: String,
     },
     /// A tensor of 4- or 2-bit numbers does not hold what its dims say.
-    #[error("tensor `{name}`: {found} bytes, but its dims {dims:?} need {expected}")]
-    PackedLength {
-        /// The tensor.
-        name: String,
-        /// Its dims as the file gives them.
-        dims: Vec<i64>,
-        /// Bytes in the file.
-        found: usize,
-        /// Bytes needed.
-        expected: usize,
-    },
+    #[error(transparent)]
+    Packed(#[from] vitq_tract::PackedLength),
     /// The runtime refused the model.
     #[error("{runtime} cannot load the model: {message}")]
     Load {

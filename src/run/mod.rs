@@ -2,18 +2,16 @@
 //!
 //! [`load`] turns the bytes of a model into an [`Executor`], either in tract (built in) or in ONNX
 //! Runtime (cargo feature `onnxruntime`, its shared library loaded at run time). Both see the same
-//! file and give the same meaning to it: in tract the quantisation operators are this crate's own,
-//! because tract's evaluate some graphs silently wrong.
+//! file and give the same meaning to it: in tract the quantisation operators are [`vitq_tract`]'s,
+//! because tract's own evaluate some graphs silently wrong.
 
 mod error;
 #[cfg(feature = "onnxruntime")]
 mod ort;
 pub(crate) mod panics;
-mod qdq;
 mod signature;
 pub(crate) mod tract;
 pub(crate) mod vector;
-mod widen;
 
 use std::fmt;
 use std::path::PathBuf;

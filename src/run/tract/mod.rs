@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 
 use super::panics::caught;
 use super::vector::release_upper_halves;
-use super::{Array, Executor, RunError, RunOptions, Runtime, Signature, qdq, widen};
+use super::{Array, Executor, RunError, RunOptions, Runtime, Signature};
 
 /// A model that tract has prepared. A run has its own state, so runs may overlap.
 pub struct TractModel {
@@ -28,7 +28,7 @@ impl TractModel {
         options: &RunOptions,
     ) -> Result<Self, RunError> {
         let mut proto = ModelProto::decode(bytes).map_err(|e| RunError::Decode(e.to_string()))?;
-        widen::widen(&mut proto)?;
+        vitq_tract::widen(&mut proto)?;
         let prepared = caught(|| prepare(&proto, &signature, options)).map_err(panicked)?;
         let (plan, places) = prepared?;
         Ok(Self {
@@ -79,7 +79,7 @@ fn prepare(
 ) -> Result<Prepared, RunError> {
     // value_info may hold a symbolic batch, which contradicts an input whose dims are fixed.
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    qdq::register(&mut onnx.op_register);
+    vitq_tract::register(&mut onnx.op_register);
     let mut model = onnx.model_for_proto_model(proto).map_err(loading)?;
     fix_inputs(&mut model, signature)?;
     let places = select_outputs(&mut model, &signature.outputs)?;

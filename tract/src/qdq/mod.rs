@@ -12,9 +12,7 @@ mod layout;
 mod quantize;
 
 pub use code_type::CodeType;
-
-/// Makes tract read both operators as this module's.
-pub fn register(operators: &mut tract_onnx::model::OnnxOpRegister) {
-    operators.insert("QuantizeLinear", quantize::parse);
-    operators.insert("DequantizeLinear", dequantize::parse);
-}
+pub use dequantize::Dequantize;
+pub use dequantize::parse as parse_dequantize;
+pub use layout::Layout;
+pub use quantize::parse as parse_quantize;

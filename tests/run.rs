@@ -1,211 +1,60 @@
-//! Quantised graphs mean in tract what they mean in ONNX Runtime, case by case.
-//!
-//! `qdq_operators.py` makes the graphs and runs them in the Python package `onnxruntime`.
+//! Models mean in [`vitq::run`] what they mean in ONNX Runtime, and wrong calls and files are errors.
+
+#[path = "../tract/tests/cases/mod.rs"]
+mod cases;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cases::{Case, Values, cases, python};
 use ndarray::ArrayD;
-use serde::Deserialize;
-use tempfile::TempDir;
 use vitq::run::{Array, RunError, RunOptions, Runtime, load};
 
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    model: PathBuf,
-    /// Greatest difference of floats; 0: bit for bit.
-    tolerance: f32,
-    /// Share of integers that may be one off.
-    codes_off: f64,
-    /// The outputs are the ONNX specification's, and ONNX Runtime's are others.
-    #[cfg_attr(not(feature = "onnxruntime"), expect(dead_code))]
-    specified: bool,
-    inputs: Vec<Stored>,
-    outputs: Vec<Stored>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    name: String,
-    file: PathBuf,
-    dtype: String,
-    dims: Vec<usize>,
-}
-
-impl Stored {
-    fn read(&self, folder: &Path) -> Array {
-        let bytes = fs::read(folder.join(&self.file)).unwrap();
-        let dims = &self.dims;
-        match self.dtype.as_str() {
-            "float32" => elements(&bytes, dims, f32::from_le_bytes).into(),
-            "int64" => elements(&bytes, dims, i64::from_le_bytes).into(),
-            "int32" => elements(&bytes, dims, i32::from_le_bytes).into(),
-            "uint8" => elements(&bytes, dims, u8::from_le_bytes).into(),
-            other => panic!("{}: no array of {other}", self.name),
-        }
+fn array(values: Values) -> Array {
+    match values {
+        Values::F32(a) => a.into(),
+        Values::I64(a) => a.into(),
+        Values::I32(a) => a.into(),
+        Values::U8(a) => a.into(),
     }
 }
 
-fn elements<T, const N: usize>(bytes: &[u8], dims: &[usize], read: fn([u8; N]) -> T) -> ArrayD<T> {
-    let (chunks, rest) = bytes.as_chunks::<N>();
-    assert!(rest.is_empty());
-    ArrayD::from_shape_vec(dims, chunks.iter().map(|&chunk| read(chunk)).collect()).unwrap()
-}
-
-fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python =
-        std::env::var_os("VITQ_PYTHON").map_or(root.join(".venv/bin/python"), PathBuf::from);
-    assert!(
-        python.exists(),
-        "{} is missing: this test needs a Python with numpy, onnx and onnxruntime there, or where \
-         VITQ_PYTHON says",
-        python.display()
-    );
-    python
-}
-
-/// Runs the script with further arguments and reads what it wrote.
-fn cases(arguments: &[&Path]) -> (TempDir, Vec<Case>) {
-    let folder = tempfile::tempdir().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/qdq_operators.py");
-    let output = Command::new(python())
-        .arg(script)
-        .arg(folder.path())
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let listed = fs::read(folder.path().join("cases.json")).unwrap();
-    (folder, serde_json::from_slice(&listed).unwrap())
-}
-
-/// Runs a case; what differs, or how much at most.
-fn judge(
-    case: &Case,
-    folder: &Path,
-    runtime: Runtime,
-    options: &RunOptions,
-) -> Result<f32, String> {
-    let model = fs::read(folder.join(&case.model)).unwrap();
-    let feed: Vec<_> = case
-        .inputs
-        .iter()
-        .map(|i| (i.name.clone(), i.read(folder)))
-        .collect();
-    let dims: Vec<_> = feed
-        .iter()
-        .map(|(n, a)| (n.clone(), a.dims().to_vec()))
-        .collect();
-    let executor = load(runtime, &model, &dims, &[], options).map_err(|e| e.to_string())?;
-    let given = executor.run(&feed).map_err(|e| e.to_string())?;
-    assert_eq!(given.len(), case.outputs.len());
-    let mut worst = 0f32;
-    for (output, given) in case.outputs.iter().zip(&given) {
-        let expected = output.read(folder);
-        let difference =
-            compare(&expected, given, case).map_err(|e| format!("{}: {e}", output.name))?;
-        worst = worst.max(difference);
-    }
-    Ok(worst)
-}
-
-fn compare(expected: &Array, given: &Array, case: &Case) -> Result<f32, String> {
-    if expected.dims() != given.dims() {
-        return Err(format!(
-            "dims {:?} instead of {:?}",
-            given.dims(),
-            expected.dims()
-        ));
-    }
-    match (expected, given) {
-        (Array::F32(e), Array::F32(g)) => floats(e.iter().zip(g), case.tolerance),
-        (Array::I32(e), Array::I32(g)) => codes(e.iter().zip(g), case.codes_off),
-        (Array::U8(e), Array::U8(g)) => codes(e.iter().zip(g), case.codes_off),
-        (e, g) => Err(format!("{} instead of {}", g.type_name(), e.type_name())),
+fn values(array: Array) -> Values {
+    match array {
+        Array::F32(a) => Values::F32(a.into_owned()),
+        Array::I64(a) => Values::I64(a.into_owned()),
+        Array::I32(a) => Values::I32(a.into_owned()),
+        Array::U8(a) => Values::U8(a.into_owned()),
+        other => panic!("no case has {}", other.type_name()),
     }
 }
 
-fn floats<'a>(
-    pairs: impl Iterator<Item = (&'a f32, &'a f32)>,
-    tolerance: f32,
-) -> Result<f32, String> {
-    let mut worst = 0f32;
-    for (i, (e, g)) in pairs.enumerate() {
-        let equal = e.to_bits() == g.to_bits() || (e.is_nan() && g.is_nan());
-        let difference = if equal { 0.0 } else { (e - g).abs() };
-        if !equal && (tolerance == 0.0 || difference.is_nan() || difference > tolerance) {
-            return Err(format!("element {i} is {g:e}, not {e:e}"));
-        }
-        worst = worst.max(difference);
-    }
-    Ok(worst)
-}
-
-fn codes<'a, T: Copy + Into<i64> + 'a>(
-    pairs: impl Iterator<Item = (&'a T, &'a T)>,
-    may_be_off: f64,
-) -> Result<f32, String> {
-    let (mut count, mut off) = (0, 0);
-    for (i, (&e, &g)) in pairs.enumerate() {
-        let (e, g) = (e.into(), g.into());
-        if e != g && (may_be_off == 0.0 || e.abs_diff(g) > 1) {
-            return Err(format!("element {i} is {g}, not {e}"));
-        }
-        count += 1;
-        off += usize::from(e != g);
-    }
-    let share = off as f64 / f64::from(count.max(1));
-    if share > may_be_off {
-        Err(format!("{off} of {count} codes are off"))
-    } else {
-        Ok(share as f32)
-    }
-}
-
-fn all_agree(cases: &[Case], folder: &Path, runtime: Runtime, options: &RunOptions) {
-    let mut wrong = vec![];
-    let mut exact = 0;
-    for case in cases {
-        match judge(case, folder, runtime, options) {
-            Ok(difference) => {
-                exact += usize::from(difference == 0.0);
-                if difference > 0.0 {
-                    println!("{}: differs by up to {difference:.1e}", case.name);
-                }
-            }
-            Err(why) => wrong.push(format!("{}: {why}", case.name)),
-        }
-    }
-    println!(
-        "{runtime}, optimise {}: {exact} of {} bit for bit",
-        options.optimise,
-        cases.len()
-    );
-    assert!(
-        wrong.is_empty(),
-        "{} cases are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+fn agree(cases: &[Case], folder: &Path, runtime: Runtime, options: &RunOptions) {
+    cases::all_agree(cases, folder, |_, model, feed| {
+        let named = feed
+            .iter()
+            .map(|(name, values)| (name.clone(), array(values.clone())));
+        let feed: Vec<(String, Array)> = named.collect();
+        let dims: Vec<_> = feed
+            .iter()
+            .map(|(n, a)| (n.clone(), a.dims().to_vec()))
+            .collect();
+        let executor = load(runtime, model, &dims, &[], options).map_err(|e| e.to_string())?;
+        let given = executor.run(&feed).map_err(|e| e.to_string())?;
+        Ok(given.into_iter().map(values).collect())
+    });
 }
 
 #[test]
 fn quantisation_in_tract_means_what_it_means_in_onnx_runtime() {
     let (folder, cases) = cases(&[]);
-    assert!(cases.len() >= 180, "only {} cases", cases.len());
     for optimise in [true, false] {
         let options = RunOptions {
             optimise,
             ..RunOptions::default()
         };
-        all_agree(&cases, folder.path(), Runtime::Tract, &options);
+        agree(&cases, folder.path(), Runtime::Tract, &options);
     }
 }
 
@@ -222,7 +71,7 @@ fn exported_vits_give_in_tract_what_they_give_in_onnx_runtime() {
     assert!(models.len() >= 28, "only {} models", models.len());
     let (folder, cases) = cases(&models.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     assert_eq!(cases.len(), models.len());
-    all_agree(
+    agree(
         &cases,
         folder.path(),
         Runtime::Tract,
@@ -242,7 +91,7 @@ fn a_trained_vit_gives_in_tract_what_it_gives_in_onnx_runtime() {
     );
     let (folder, cases) = cases(&[&model]);
     assert_eq!(cases.len(), 1);
-    all_agree(
+    agree(
         &cases,
         folder.path(),
         Runtime::Tract,
@@ -262,7 +111,7 @@ fn taps_of(runtime: Runtime) -> (Vec<Array>, Array) {
     let (folder, cases) = cases(&[]);
     let case = chain(&cases);
     let model = fs::read(folder.path().join(&case.model)).unwrap();
-    let x = case.inputs[0].read(folder.path());
+    let x = array(case.inputs[0].read(folder.path()));
     let taps = ["q", "d", "x", "q", "r", "s1"].map(String::from);
     let options = RunOptions {
         library: library(),
@@ -307,7 +156,7 @@ fn wrong_calls_say_what_is_wrong() {
     let (folder, cases) = cases(&[]);
     let case = chain(&cases);
     let model = fs::read(folder.path().join(&case.model)).unwrap();
-    let x = case.inputs[0].read(folder.path());
+    let x = array(case.inputs[0].read(folder.path()));
     let dims = [("x".to_owned(), x.dims().to_vec())];
     let options = RunOptions::default();
     let failure = |model: &[u8], dims: &[(String, Vec<usize>)], taps: &[&str]| {
@@ -363,7 +212,7 @@ fn damaged_models_are_errors() {
     let (folder, cases) = cases(&[]);
     let case = chain(&cases);
     let model = fs::read(folder.path().join(&case.model)).unwrap();
-    let x = case.inputs[0].read(folder.path());
+    let x = array(case.inputs[0].read(folder.path()));
     let dims = [("x".to_owned(), x.dims().to_vec())];
     let mut refused = 0;
     for at in 0..model.len() {
@@ -425,7 +274,7 @@ mod onnx_runtime {
             library: library(),
             ..RunOptions::default()
         };
-        all_agree(&cases, folder.path(), Runtime::OnnxRuntime, &options);
+        agree(&cases, folder.path(), Runtime::OnnxRuntime, &options);
     }
 
     #[test]

@@ -10,21 +10,37 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
-use super::RunError;
-use super::qdq::CodeType;
+use crate::qdq::CodeType;
+
+/// A tensor of 4- or 2-bit numbers does not hold what its dims say.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("tensor `{name}`: {found} bytes, but its dims {dims:?} need {expected}")]
+pub struct PackedLength {
+    /// The tensor.
+    pub name: String,
+    /// Its dims as the file gives them.
+    pub dims: Vec<i64>,
+    /// Bytes in the file.
+    pub found: usize,
+    /// Bytes needed.
+    pub expected: usize,
+}
 
 /// The packed type of each value that had one.
 type Packed = HashMap<String, CodeType>;
 
-/// Widens every packed tensor of the model, sub-graphs included.
-pub fn widen(model: &mut ModelProto) -> Result<(), RunError> {
+/// Turns 4- and 2-bit tensors, which tract cannot hold, into 8-bit ones of the same numbers.
+///
+/// Sub-graphs are included. Do this before tract parses the model; models without such tensors stay as
+/// they are.
+pub fn widen(model: &mut ModelProto) -> Result<(), PackedLength> {
     match &mut model.graph {
         Some(graph) => widen_graph(graph, &Packed::new()),
         None => Ok(()),
     }
 }
 
-fn widen_graph(graph: &mut GraphProto, outer: &Packed) -> Result<(), RunError> {
+fn widen_graph(graph: &mut GraphProto, outer: &Packed) -> Result<(), PackedLength> {
     let mut packed = outer.clone();
     for input in &mut graph.input {
         if let Some(Value::TensorType(tensor)) =
@@ -47,7 +63,7 @@ fn widen_graph(graph: &mut GraphProto, outer: &Packed) -> Result<(), RunError> {
     Ok(())
 }
 
-fn widen_attributes(node: &mut NodeProto, packed: &mut Packed) -> Result<(), RunError> {
+fn widen_attributes(node: &mut NodeProto, packed: &mut Packed) -> Result<(), PackedLength> {
     let output = node.output.first().cloned().unwrap_or_default();
     for attribute in &mut node.attribute {
         if let Some(tensor) = &mut attribute.t
@@ -76,7 +92,7 @@ fn keep_range(node: &mut NodeProto, packed: &Packed) {
 }
 
 /// Unpacks in place; gives the type that the tensor had, if that was a packed one.
-fn widen_tensor(tensor: &mut TensorProto) -> Result<Option<CodeType>, RunError> {
+fn widen_tensor(tensor: &mut TensorProto) -> Result<Option<CodeType>, PackedLength> {
     let Some(code) = CodeType::packed(tensor.data_type) else {
         return Ok(None);
     };
@@ -93,7 +109,7 @@ fn widen_tensor(tensor: &mut TensorProto) -> Result<Option<CodeType>, RunError> 
 }
 
 /// The first element stands in the lowest bits of a byte.
-fn unpack(name: &str, dims: &[i64], bytes: &[u8], code: CodeType) -> Result<Vec<u8>, RunError> {
+fn unpack(name: &str, dims: &[i64], bytes: &[u8], code: CodeType) -> Result<Vec<u8>, PackedLength> {
     let bits = code.bits();
     let count = dims
         .iter()
@@ -102,7 +118,7 @@ fn unpack(name: &str, dims: &[i64], bytes: &[u8], code: CodeType) -> Result<Vec<
     let expected = count.div_ceil(8 / bits);
     if bytes.len() != expected {
         let dims = dims.to_vec();
-        return Err(RunError::PackedLength {
+        return Err(PackedLength {
             name: name.to_owned(),
             dims,
             found: bytes.len(),

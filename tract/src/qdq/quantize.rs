@@ -1,3 +1,4 @@
+use pulp::Arch;
 use tract_core::internal::*;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -6,7 +7,6 @@ use tract_onnx::tract_hir::internal::*;
 use super::attributes::{Attributes, arity};
 use super::code_type::CodeType;
 use super::layout::{Layout, Parameters, check, zero_points};
-use crate::run::vector::vectorised;
 
 /// Reads a QuantizeLinear node.
 pub fn parse(
@@ -156,16 +156,19 @@ struct Quantiser<'a> {
 
 impl Quantiser<'_> {
     fn write<T: Code>(&self, x: &[f32], codes: &mut [T]) {
+        // The machine's widest vectors, whatever this is compiled for: tract's kernels leave the
+        // upper halves of the AVX registers in use, and baseline (SSE) loops after them are 6 × slower.
+        let arch = Arch::new();
         self.layout.visit(self.dims, |run, parameters| {
             let (x, codes) = (&x[run.clone()], &mut codes[run]);
             match parameters {
                 Parameters::One(i) => {
                     let (scale, zero) = (self.scales[i], self.zero_points[i]);
-                    vectorised(|| self.by_one(x, scale, zero, codes));
+                    arch.dispatch(|| self.by_one(x, scale, zero, codes));
                 }
                 Parameters::Each(first) => {
                     let (scales, zeros) = (&self.scales[first..], &self.zero_points[first..]);
-                    vectorised(|| self.by_each(x, scales, zeros, codes));
+                    arch.dispatch(|| self.by_each(x, scales, zeros, codes));
                 }
             }
         });

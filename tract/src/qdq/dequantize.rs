@@ -1,3 +1,4 @@
+use pulp::Arch;
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
 use tract_onnx::model::ParsingContext;
@@ -6,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::{Attributes, arity};
 use super::layout::{Layout, Parameters, check, zero_points};
-use crate::run::vector::vectorised;
+use crate::constant::constant;
 
 /// Reads a DequantizeLinear node.
 pub fn parse(
@@ -42,6 +43,11 @@ struct DequantizeLinear {
 impl Expansion for DequantizeLinear {
     fn name(&self) -> StaticName {
         "DequantizeLinear".into()
+    }
+
+    /// Otherwise type inference would make floats of the weights, which [`fuse`](crate::fuse) looks for.
+    fn runs_out_of_plan(&self) -> bool {
+        false
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -84,9 +90,21 @@ impl Expansion for DequantizeLinear {
 
 /// `(x - zero_point) · scale`, opaque to tract's optimiser on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Dequantize {
+pub struct Dequantize {
     attributes: Attributes,
     output: DatumType,
+}
+
+impl Dequantize {
+    /// What the node's attributes said.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Gives `FLOAT`.
+    pub fn gives_f32(&self) -> bool {
+        self.output == DatumType::F32
+    }
 }
 
 impl Op for Dequantize {
@@ -138,7 +156,7 @@ impl TypedOp for Dequantize {
         model: &TypedModel,
         node: &TypedNode,
     ) -> TractResult<Option<TypedModelPatch>> {
-        let Some(value) = constant(model, node.id.into(), LONGEST_CHAIN)? else {
+        let Some(value) = constant(model, node.id.into())? else {
             return Ok(None);
         };
         let mut patch = TypedModelPatch::default();
@@ -150,36 +168,6 @@ impl TypedOp for Dequantize {
     as_op!();
 }
 
-/// Operators between a stored weight and its dequantised form that are looked through: a codebook
-/// needs `Cast → Gather → DequantizeLinear`, with a `Transpose` or `Reshape` perhaps.
-const LONGEST_CHAIN: usize = 5;
-
-/// The value of an outlet that depends, through at most `depth` operators, on constants alone.
-fn constant(
-    model: &TypedModel,
-    outlet: OutletId,
-    depth: usize,
-) -> TractResult<Option<Arc<Tensor>>> {
-    if let Some(value) = &model.outlet_fact(outlet)?.konst {
-        return Ok(Some(value.clone()));
-    }
-    let node = model.node(outlet.node);
-    if depth == 0 || node.inputs.is_empty() {
-        return Ok(None);
-    }
-    let mut inputs = tvec!();
-    for &input in &node.inputs {
-        let Some(value) = constant(model, input, depth - 1)? else {
-            return Ok(None);
-        };
-        inputs.push(value.into_tvalue());
-    }
-    let outputs = node.op.eval_out_of_plan(inputs)?;
-    Ok(outputs
-        .and_then(|mut o| (outlet.slot < o.len()).then(|| o.swap_remove(outlet.slot)))
-        .map(TValue::into_arc_tensor))
-}
-
 struct Dequantiser<'a> {
     layout: Layout,
     dims: &'a [usize],
@@ -189,16 +177,19 @@ struct Dequantiser<'a> {
 
 impl Dequantiser<'_> {
     fn write<T: Copy + Into<i32>>(&self, codes: &[T], values: &mut [f32]) {
+        // The machine's widest vectors, whatever this is compiled for: tract's kernels leave the
+        // upper halves of the AVX registers in use, and baseline (SSE) loops after them are 6 × slower.
+        let arch = Arch::new();
         self.layout.visit(self.dims, |run, parameters| {
             let (codes, values) = (&codes[run.clone()], &mut values[run]);
             match parameters {
                 Parameters::One(i) => {
                     let (scale, zero) = (self.scales[i], self.zero_points[i]);
-                    vectorised(|| by_one(codes, scale, zero, values));
+                    arch.dispatch(|| by_one(codes, scale, zero, values));
                 }
                 Parameters::Each(first) => {
                     let (scales, zeros) = (&self.scales[first..], &self.zero_points[first..]);
-                    vectorised(|| by_each(codes, scales, zeros, values));
+                    arch.dispatch(|| by_each(codes, scales, zeros, values));
                 }
             }
         });

@@ -11,9 +11,7 @@ use vitq_passes::target::{ONNX_RUNTIME, Target};
 
 use crate::batches::Batches;
 use crate::budget::{self, Budget};
-use crate::calibrate::{
-    self, Effort, Feeds, Outcome, Part, Progress, Ranks, Settings, Tuning, ranks,
-};
+use crate::calibrate::{self, Effort, Feeds, Outcome, Part, Progress, Ranks, Settings, ranks};
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
@@ -28,6 +26,9 @@ pub const CALIBRATION_SAMPLES: usize = 32;
 
 /// Work of the low-rank branches that are chosen by themselves, for each of the Linears' multiply-accumulates.
 pub const RANK_SHARE: f64 = 0.02;
+
+/// Rotations of the residual streams that the best effort tries.
+const ROTATIONS: u64 = 8;
 
 /// Quantises vision transformers.
 ///
@@ -183,23 +184,39 @@ impl Quantizer {
             return budget::plan(self, budget, (model, calibration), progress);
         }
         let feeds = Batches::new(calibration, 0..self.samples, model.batch());
-        let rotation = self.rotation(model);
-        let written = model.written(rotation)?;
-        let (graph, structure) = (written.graph(), written.structure());
         tracing::info!(
             feeds = feeds.len(),
-            sites = structure.sites.len(),
+            sites = model.structure.sites.len(),
             "calibrating"
         );
-        let mut settings = Settings {
-            tuning: self.tuning(model, calibration, progress)?,
-            ..self.settings.clone()
-        };
+        let first = self.rotation(model);
+        let mut best = self.plan_form(model, first, &feeds, progress)?;
+        for seed in self.other_seeds(first) {
+            let outcome = self.plan_form(model, Some(seed), &feeds, progress)?;
+            tracing::info!(seed, db = outcome.sqnr_db, than = best.sqnr_db, "tried");
+            if outcome.sqnr_db > best.sqnr_db {
+                best = outcome;
+            }
+        }
+        Ok(best)
+    }
+
+    /// The plan for the model as it is, or with its residual streams rotated.
+    fn plan_form(
+        &self,
+        model: &FloatModel,
+        rotation: Option<u64>,
+        feeds: &Batches<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Outcome, Error> {
+        let written = model.written(rotation)?;
+        let (graph, structure) = (written.graph(), written.structure());
+        let mut settings = self.settings.clone();
         if self.auto_rank {
-            let form = (graph, structure, &feeds as &dyn Feeds);
+            let form = (graph, structure, feeds as &dyn Feeds);
             settings.ranks = ranks::choose(form, &settings, RANK_SHARE, progress)?;
         }
-        let mut outcome = calibrate::calibrate(graph, structure, &feeds, &settings, progress)?;
+        let mut outcome = calibrate::calibrate(graph, structure, feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
         outcome.plan.rotation = rotation;
         outcome.plan.settings = self.described(feeds.samples());
@@ -212,39 +229,14 @@ impl Quantizer {
         asked.then_some(self.settings.seed)
     }
 
-    /// At the best effort the tuning that comes nearest to the float outputs on the last quarter of the samples when the
-    /// others are calibrated on; with fewer than eight samples, and at less effort, the default.
-    fn tuning(
-        &self,
-        model: &FloatModel,
-        calibration: &Dataset,
-        progress: &dyn Progress,
-    ) -> Result<Tuning, Error> {
-        let samples = self.samples.min(calibration.len());
-        let default = self.settings.tuning;
-        if self.settings.effort != Effort::Best || samples < 8 {
-            return Ok(default);
-        }
-        let seen = samples - samples / 4;
-        let unseen = Batches::new(calibration, seen..samples, model.batch());
-        Tuning::search(|tuning| {
-            let mut trial = self.clone();
-            trial.samples = seen;
-            trial.settings.tuning = tuning;
-            // The candidate is tried as it is, without a search of its own.
-            trial.settings.effort = Effort::Balanced;
-            trial.auto_rank = false;
-            let outcome = trial.plan(model, calibration, progress)?;
-            let message = trial.apply(model, &outcome.plan)?;
-            let candidate = Candidate {
-                path: &model.path,
-                message: &message,
-            };
-            let judged = verify(model, candidate, &unseen, Runtime::Tract, progress)?;
-            let db = judged.outputs.first().and_then(|output| output.sqnr_db);
-            tracing::info!(?tuning, ?db, "tried");
-            Ok(db)
-        })
+    /// Further rotations that the best effort tries. How near a solution comes to the float outputs on the samples that it
+    /// was made from tells rotations apart on other samples too: on ViT-Tiny W4A4 (all), eight of them gave 7.9 to 8.8 dB
+    /// here and 6.0 to 6.8 dB on 300 other images, with a correlation of 0.8.
+    fn other_seeds(&self, first: Option<u64>) -> impl Iterator<Item = u64> + use<> {
+        let first = first.filter(|_| self.settings.effort == Effort::Best);
+        first
+            .into_iter()
+            .flat_map(|seed| (1..ROTATIONS).map(move |i| seed.wrapping_add(i)))
     }
 
     /// Emission alone: the model that a plan stands for.

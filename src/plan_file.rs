@@ -396,6 +396,7 @@ mod tests {
         };
         Plan {
             version: VERSION,
+            rotation: Some(7),
             model: "00ff".into(),
             settings: [("bits".to_owned(), "w4a4".to_owned())].into(),
             norms: vec![NormPlan {
@@ -466,7 +467,7 @@ mod tests {
         let (_folder, path) = saved();
         let json = fs::read_to_string(&path)
             .unwrap()
-            .replace("\"version\": 2", "\"version\": 99");
+            .replace(&format!("\"version\": {VERSION}"), "\"version\": 99");
         fs::write(&path, json).unwrap();
         assert!(matches!(
             load(&path),

@@ -18,7 +18,6 @@ pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
-mod tuning;
 mod widths;
 
 use std::collections::HashMap;
@@ -32,15 +31,14 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use crate::budget::Kept;
 use crate::input::{Array, InputError};
-use crate::walk::{Program, Walk, WalkError};
+use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
 use guard::Guard;
-use linear::Parameters;
+use linear::{Parameters, sqnr};
 use migrate::{Carrier, Migration};
 pub use parts::Part;
 pub use ranks::Ranks;
-pub use tuning::Tuning;
 pub use widths::{Width, Widths};
 
 /// What is quantised.
@@ -59,7 +57,8 @@ pub enum Effort {
     Fast,
     /// Weights are solved for at 8 bits too, and sites see the quantised part of the network.
     Balanced,
-    /// The balanced search several times over: with the [`Tuning`] that does best on inputs held out.
+    /// The balanced search several times over, each with another rotation of the residual streams; the one that comes nearest
+    /// to the float outputs stays.
     Best,
 }
 
@@ -108,8 +107,6 @@ pub struct Settings {
     pub keep_float: Vec<String>,
     /// Parts of the recipe that are switched off.
     pub without: Vec<Part>,
-    /// Numbers of the recipe.
-    pub tuning: Tuning,
     /// Seed of what is drawn at random: the rotation of the residual streams.
     pub seed: u64,
 }
@@ -128,7 +125,6 @@ impl Default for Settings {
             ranks: Ranks::None,
             keep_float: Vec::new(),
             without: Vec::new(),
-            tuning: Tuning::default(),
             seed: 0,
         }
     }
@@ -161,6 +157,9 @@ pub struct Outcome {
     pub plan: Plan,
     /// What was seen at each site.
     pub sites: Vec<SiteReport>,
+    /// Signal to error at the model's outputs on the calibration inputs, dB; only where sites saw the quantised part of the
+    /// network.
+    pub sqnr_db: Option<f64>,
     /// The budget that the widths were chosen for.
     pub budget: Option<Kept>,
 }
@@ -379,11 +378,18 @@ pub fn calibrate(
         sites.push(report);
         progress.advance(1);
     }
+    let sqnr_db = if state.recipe.sequential {
+        let [x, y] = [World::Float, World::Quantised].map(|world| walk.outputs(world));
+        Some(sqnr(&x?.concat(), &y?.concat()))
+    } else {
+        None
+    };
     plan.norms = state.norm_plans();
     state.migrate(&mut plan);
     Ok(Outcome {
         plan,
         sites,
+        sqnr_db,
         budget: None,
     })
 }

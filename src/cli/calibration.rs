@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use vitq::calibrate::{Codes, Effort, Part, Ranks, Scope, Settings, Tuning};
+use vitq::calibrate::{Codes, Effort, Part, Ranks, Scope, Settings};
 use vitq::{Budget, CALIBRATION_SAMPLES, Quantizer, Source};
 use vitq_passes::target::Target;
 
@@ -54,8 +54,9 @@ pub struct Args {
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     target: Target,
-    /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best tries several
-    /// settings, keeps the one that does best on a quarter of the samples held out, and takes six times as long
+    /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best draws
+    /// eight rotations of the residual streams, keeps the one that comes nearest to the float model, and takes eight times as
+    /// long
     #[arg(long, value_enum, default_value = "fast")]
     effort: EffortName,
     /// Sites that stay float, by node name or path as `vitq inspect` prints them; may be given more than once
@@ -129,7 +130,6 @@ impl Args {
             ranks: self.rank.ranks(),
             keep_float: self.keep_float.clone(),
             without: self.without(),
-            tuning: Tuning::default(),
             seed: self.seed,
         }
     }

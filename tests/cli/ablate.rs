@@ -30,8 +30,8 @@ fn a_row_is_what_quantize_gives_without_the_part() {
     let rows = rows.as_array().unwrap();
     assert_eq!(
         rows.len(),
-        9,
-        "all parts, and each of the eight left in: {rows:?}"
+        10,
+        "all parts, and each of the nine left in: {rows:?}"
     );
     let db = |row: &Value| row["sqnr_db"].as_f64().unwrap();
     let of = |name: &str| db(rows.iter().find(|row| row["without"] == name).unwrap());

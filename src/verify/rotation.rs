@@ -32,12 +32,9 @@ impl Rotations {
         let seed = self.seed?;
         let channels = site.parameters.as_ref()?.outputs;
         let draw = || {
-            Arc::new(
-                orthogonal(channels, seed)
-                    .iter()
-                    .map(|&q| q as f32)
-                    .collect(),
-            )
+            let q = orthogonal(channels, seed);
+            let rows = q.row_iter().flat_map(|row| row.iter());
+            Arc::new(rows.map(|&q| q as f32).collect())
         };
         Some(Rotation {
             q: Arc::clone(self.known.entry(channels).or_insert_with(draw)),

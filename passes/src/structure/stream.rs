@@ -230,11 +230,21 @@ impl<'w, 'g> Walk<'w, 'g> {
         let label = self.view.graph.label(norm.node);
         if let Some(reason) = &norm.declined {
             self.decline(format!("of {label}: {reason}"));
+        } else if !self.fits(norm) {
+            self.decline(format!("{label} has other channels"));
         } else if !norm.split.is_empty() {
             self.decline(format!("others than Linears read {label}"));
         } else if !mixes(self.view, norm.node) {
             self.decline(format!("an extremum is taken behind {label}"));
         }
+    }
+
+    /// Whether a norm's scale and shift have a value for each channel.
+    fn fits(&self, norm: &Norm) -> bool {
+        let graph = self.view.graph;
+        let inputs = [Some(norm.scale), norm.shift].into_iter().flatten();
+        let mut given = inputs.filter_map(|i| graph.input(norm.node, i));
+        given.all(|value| graph.constant_dims(value) == Some(vec![self.stream.channels]))
     }
 
     fn other(&self, what: &str, node: NodeId) -> String {

@@ -1,37 +1,29 @@
 //! The orthogonal matrices that streams are rotated by.
 
-use ndarray::{Array1, Array2};
+use faer::Mat;
 
-/// A random orthogonal `Q [channels, channels]` with `Q·1 = 1`: a Linear's share of it is `x → x·Q`, for rows `x`.
+/// A random orthogonal `Q [channels, channels]` with `Q·1 = 1`; rows `x` become `x·Q`.
 ///
-/// `Q = H·B`: the rows of `B` are an orthonormal basis with `1/√channels` first, the others drawn at random; the Householder
-/// reflection `H` turns the first unit vector back to `1/√channels`. The same on every machine for one `seed`.
-pub fn orthogonal(channels: usize, seed: u64) -> Array2<f64> {
+/// `Q = B·C^T`: the columns of `B` and `C` are orthonormal bases with `1/√channels` first, from QR decompositions of matrices
+/// that are drawn at random. The same on every machine for one `seed`, to rounding.
+pub fn orthogonal(channels: usize, seed: u64) -> Mat<f64> {
     let mut random = SplitMix(seed ^ channels as u64);
-    let mut basis = Array2::from_shape_fn((channels, channels), |_| random.symmetric());
-    basis.row_mut(0).fill(1.0);
-    for i in 0..channels {
-        // Twice is enough for orthogonality to the last digits.
-        for _ in 0..2 {
-            let (before, mut row) = basis.view_mut().split_at(ndarray::Axis(0), i);
-            let mut row = row.row_mut(0);
-            let shares = before.dot(&row);
-            row.scaled_add(-1.0, &shares.dot(&before));
-            let length = row.dot(&row).sqrt();
-            row /= length;
-        }
+    let [b, c] = [(); 2].map(|()| basis(channels, &mut random));
+    &b * c.transpose()
+}
+
+/// A random orthonormal basis with `1/√channels` first.
+fn basis(channels: usize, random: &mut SplitMix) -> Mat<f64> {
+    let drawn = Mat::from_fn(channels, channels, |_, j| match j {
+        0 => 1.0,
+        _ => random.symmetric(),
+    });
+    let mut q = drawn.qr().compute_Q();
+    // The decomposition is free to choose the other direction.
+    if q[(0, 0)] < 0.0 {
+        q.col_mut(0).iter_mut().for_each(|e| *e = -*e);
     }
-    // H = I - 2·v·vᵀ with v along e₀ - 1/√channels.
-    let mut v = Array1::from_elem(channels, -1.0 / (channels as f64).sqrt());
-    v[0] += 1.0;
-    let energy = v.dot(&v);
-    if energy > 0.0 {
-        let shares = v.dot(&basis) * (2.0 / energy);
-        for (mut row, v) in basis.rows_mut().into_iter().zip(&v) {
-            row.scaled_add(-v, &shares);
-        }
-    }
-    basis
+    q
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -56,23 +48,27 @@ impl SplitMix {
 mod tests {
     use super::*;
 
+    fn largest(m: &Mat<f64>) -> f64 {
+        let entries = (0..m.ncols()).flat_map(|j| m.col(j).iter());
+        entries.fold(0.0, |most, e| e.abs().max(most))
+    }
+
     #[test]
     fn it_is_orthogonal_and_keeps_means() {
         for channels in [1, 2, 3, 64, 192] {
             let q = orthogonal(channels, 0);
-            let unit = q.dot(&q.t()) - Array2::<f64>::eye(channels);
-            assert!(unit.iter().all(|e| e.abs() < 1e-13), "{channels}");
-            let ones = q.dot(&Array1::ones(channels));
-            assert!(ones.iter().all(|e| (e - 1.0).abs() < 1e-12), "{channels}");
+            let unit = &q * q.transpose() - Mat::<f64>::identity(channels, channels);
+            assert!(largest(&unit) < 1e-13, "{channels}");
+            let ones = Mat::<f64>::ones(channels, 1);
+            assert!(largest(&(&q * &ones - &ones)) < 1e-12, "{channels}");
         }
     }
 
     #[test]
     fn it_spreads_every_channel_over_all() {
-        let q = orthogonal(192, 0);
         // Normal entries of deviation 1/√192 reach about 4.5 of them among 192².
-        let largest = q.iter().fold(0.0f64, |m, e| m.max(e.abs()));
-        assert!(largest < 6.0 / 192f64.sqrt(), "{largest}");
+        let most = largest(&orthogonal(192, 0));
+        assert!(most < 6.0 / 192f64.sqrt(), "{most}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod basis;
 
 use std::collections::HashMap;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use faer::{Col, Mat, MatRef, Row, unzip, zip};
 use vitq_onnx::Tensor;
 
 use super::{TransformError, apply_norm, replace_linear, weight_dims};
@@ -51,9 +51,9 @@ pub fn rotate(
 /// A stream and its `Q`.
 struct Rotation<'s> {
     stream: &'s Stream,
-    q: Array2<f64>,
+    q: Mat<f64>,
     /// γ and β of the norms behind which a Linear stands, by the Linear's site.
-    affine: HashMap<usize, (Array1<f64>, Array1<f64>)>,
+    affine: HashMap<usize, (Col<f64>, Row<f64>)>,
 }
 
 impl<'s> Rotation<'s> {
@@ -116,9 +116,9 @@ impl<'s> Rotation<'s> {
         let inner = dims[place + 1..].iter().product::<usize>().max(1);
         let mut rotated = Vec::with_capacity(values.len());
         for chunk in values.chunks_exact(self.stream.channels * inner) {
-            let chunk = ArrayView2::from_shape((self.stream.channels, inner), chunk);
-            let chunk = chunk.map_err(|_| refuse())?;
-            rotated.extend(self.q.t().dot(&chunk).iter().map(|&v| v as f32));
+            // [inner, channels]: the channels are the chunk's rows.
+            let chunk = MatRef::from_column_major_slice(chunk, inner, self.stream.channels);
+            rotated.extend(columns(&(chunk * &self.q)));
         }
         graph.replace_constant(node, input, &Tensor::from_f32(&dims, &rotated));
         Ok(())
@@ -143,18 +143,27 @@ fn linear(
     let (mut weight, mut bias) = parameters(graph, site)?;
     if let Some(Rotation { q, affine, .. }) = behind {
         if let Some((gamma, beta)) = affine.get(&index) {
-            bias += &beta.dot(&weight);
-            weight *= &gamma.view().insert_axis(Axis(1));
+            bias += beta.as_ref() * &weight;
+            for mut column in weight.col_iter_mut() {
+                zip!(&mut column, gamma).for_each(|unzip!(w, g)| *w *= g);
+            }
         }
-        weight = q.t().dot(&weight);
+        weight = q.transpose() * &weight;
     }
     if let Some(Rotation { q, .. }) = before {
-        weight = weight.dot(q);
-        bias = bias.dot(q);
+        weight = &weight * q;
+        bias = &bias * q;
     }
-    let weight: Vec<f32> = weight.t().iter().map(|&w| w as f32).collect();
     let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-    replace_linear(graph, site, &weight, &bias)
+    replace_linear(graph, site, &columns(&weight), &bias)
+}
+
+/// Column after column.
+fn columns(matrix: &Mat<f64>) -> Vec<f32> {
+    let columns = matrix.col_iter();
+    columns
+        .flat_map(|column| column.iter().map(|&v| v as f32))
+        .collect()
 }
 
 /// γ and β of a norm, β zeros where it has none.
@@ -162,10 +171,9 @@ fn parameters_of(
     graph: &Graph,
     norm: &Norm,
     channels: usize,
-) -> Result<(Array1<f64>, Array1<f64>), TransformError> {
+) -> Result<(Col<f64>, Row<f64>), TransformError> {
     let read = |i| {
-        let value = floats(graph, graph.input(norm.node, i)).map(Array1::from);
-        value.ok_or_else(|| {
+        floats(graph, graph.input(norm.node, i)).ok_or_else(|| {
             TransformError::new(
                 &norm.name,
                 "its scale or shift is no float32 constant: export in float32",
@@ -173,35 +181,34 @@ fn parameters_of(
         })
     };
     let shift = norm.shift.filter(|&i| graph.input(norm.node, i).is_some());
-    let beta = shift.map_or_else(|| Ok(Array1::zeros(channels)), read)?;
-    Ok((read(norm.scale)?, beta))
+    let beta = shift.map_or_else(|| Ok(vec![0.0; channels]), read)?;
+    let gamma = read(norm.scale)?;
+    Ok((
+        Col::from_fn(channels, |c| gamma[c]),
+        Row::from_fn(channels, |c| beta[c]),
+    ))
 }
 
 /// Weight `[in, out]` and bias `[out]`.
-fn parameters(graph: &Graph, site: &Site) -> Result<(Array2<f64>, Array1<f64>), TransformError> {
+fn parameters(graph: &Graph, site: &Site) -> Result<(Mat<f64>, Row<f64>), TransformError> {
     let (parameters, _) = weight_dims(graph, site)?;
     let refuse = || {
-        TransformError::new(
-            &site.name,
-            "its weight or bias is no float32 constant: export in float32",
-        )
+        let problem = "its weight or bias is no float32 constant: export in float32";
+        TransformError::new(&site.name, problem)
     };
     let (inputs, outputs) = (parameters.inputs, parameters.outputs);
     let stored = floats(graph, Some(parameters.weight)).ok_or_else(refuse)?;
-    let weight = if site.kind == SiteKind::PatchEmbed {
-        Array2::from_shape_vec((outputs, inputs), stored).map(Array2::reversed_axes)
-    } else {
-        Array2::from_shape_vec((inputs, outputs), stored)
+    let weight = match site.kind {
+        SiteKind::PatchEmbed => MatRef::from_column_major_slice(&stored, inputs, outputs),
+        _ => MatRef::from_row_major_slice(&stored, inputs, outputs),
     };
     let bias = match parameters.bias {
-        None => Array1::zeros(outputs),
-        Some(value) => {
-            let values = floats(graph, Some(value)).ok_or_else(refuse)?;
-            let values = Array1::from(values);
-            values.broadcast(outputs).ok_or_else(refuse)?.to_owned()
-        }
+        None => vec![0.0],
+        Some(value) => floats(graph, Some(value)).ok_or_else(refuse)?,
     };
-    Ok((weight.map_err(|_| refuse())?, bias))
+    // One number may stand for all.
+    let bias_of = |o: usize| bias.get(o).or(bias.first()).copied().unwrap_or(0.0);
+    Ok((weight.to_owned(), Row::from_fn(outputs, bias_of)))
 }
 
 fn floats(graph: &Graph, value: Option<Outlet>) -> Option<Vec<f64>> {

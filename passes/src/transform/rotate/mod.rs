@@ -16,7 +16,8 @@ mod basis;
 
 use std::collections::HashMap;
 
-use faer::{Col, Mat, MatRef, Row, unzip, zip};
+use faer::{Col, Mat, MatRef, Row};
+use rayon::prelude::*;
 use vitq_onnx::Tensor;
 
 use super::{TransformError, apply_norm, replace_linear, weight_dims};
@@ -39,8 +40,14 @@ pub fn rotate(
     let rotations: Vec<Rotation> = streams
         .map(|stream| Rotation::new(graph, structure, stream, seed))
         .collect::<Result<_, _>>()?;
-    for site in 0..structure.sites.len() {
-        linear(graph, structure, site, &rotations)?;
+    let sites = structure.sites.par_iter().enumerate();
+    let turned: Vec<_> = sites
+        .map(|(index, site)| linear(graph, site, index, &rotations))
+        .collect::<Result<_, _>>()?;
+    for (site, turned) in structure.sites.iter().zip(turned) {
+        if let Some((weight, bias)) = turned {
+            replace_linear(graph, site, &weight, &bias)?;
+        }
     }
     for rotation in &rotations {
         rotation.write(graph, structure)?;
@@ -125,37 +132,40 @@ impl<'s> Rotation<'s> {
     }
 }
 
-/// A Linear's share in the rotations of the streams that it reads and writes.
+/// Weight `[out, in]` and bias of a Linear that reads or writes rotated streams.
 fn linear(
-    graph: &mut Graph,
-    structure: &Structure,
+    graph: &Graph,
+    site: &Site,
     index: usize,
     rotations: &[Rotation<'_>],
-) -> Result<(), TransformError> {
-    let behind = rotations
-        .iter()
-        .find(|r| r.affine.contains_key(&index) || r.stream.readers.contains(&index));
+) -> Result<Option<(Vec<f32>, Vec<f32>)>, TransformError> {
+    let reads = |r: &&Rotation| r.affine.contains_key(&index) || r.stream.readers.contains(&index);
+    let behind = rotations.iter().find(reads);
     let before = rotations.iter().find(|r| r.stream.writers.contains(&index));
     if behind.is_none() && before.is_none() {
-        return Ok(());
+        return Ok(None);
     }
-    let site = &structure.sites[index];
-    let (mut weight, mut bias) = parameters(graph, site)?;
-    if let Some(Rotation { q, affine, .. }) = behind {
-        if let Some((gamma, beta)) = affine.get(&index) {
-            bias += beta.as_ref() * &weight;
-            for mut column in weight.col_iter_mut() {
-                zip!(&mut column, gamma).for_each(|unzip!(w, g)| *w *= g);
-            }
+    let stored = Stored::read(graph, site)?;
+    let weight = stored.weight();
+    let mut bias = stored.bias.clone();
+    let left = behind.map(|Rotation { q, affine, .. }| match affine.get(&index) {
+        Some((gamma, beta)) => {
+            bias += beta.as_ref() * weight;
+            gamma.as_diagonal() * q
         }
-        weight = q.transpose() * &weight;
-    }
+        None => q.clone(),
+    });
+    let weight = match (left, before) {
+        (Some(left), Some(Rotation { q, .. })) => left.transpose() * weight * q,
+        (Some(left), None) => left.transpose() * weight,
+        (None, Some(Rotation { q, .. })) => weight * q,
+        (None, None) => return Ok(None),
+    };
     if let Some(Rotation { q, .. }) = before {
-        weight = &weight * q;
         bias = &bias * q;
     }
-    let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-    replace_linear(graph, site, &columns(&weight), &bias)
+    let bias = bias.iter().map(|&b| b as f32).collect();
+    Ok(Some((columns(&weight), bias)))
 }
 
 /// Column after column.
@@ -189,26 +199,45 @@ fn parameters_of(
     ))
 }
 
-/// Weight `[in, out]` and bias `[out]`.
-fn parameters(graph: &Graph, site: &Site) -> Result<(Mat<f64>, Row<f64>), TransformError> {
-    let (parameters, _) = weight_dims(graph, site)?;
-    let refuse = || {
-        let problem = "its weight or bias is no float32 constant: export in float32";
-        TransformError::new(&site.name, problem)
-    };
-    let (inputs, outputs) = (parameters.inputs, parameters.outputs);
-    let stored = floats(graph, Some(parameters.weight)).ok_or_else(refuse)?;
-    let weight = match site.kind {
-        SiteKind::PatchEmbed => MatRef::from_column_major_slice(&stored, inputs, outputs),
-        _ => MatRef::from_row_major_slice(&stored, inputs, outputs),
-    };
-    let bias = match parameters.bias {
-        None => vec![0.0],
-        Some(value) => floats(graph, Some(value)).ok_or_else(refuse)?,
-    };
-    // One number may stand for all.
-    let bias_of = |o: usize| bias.get(o).or(bias.first()).copied().unwrap_or(0.0);
-    Ok((weight.to_owned(), Row::from_fn(outputs, bias_of)))
+/// Weight and bias of a Linear or patch embedding.
+struct Stored {
+    values: Vec<f64>,
+    inputs: usize,
+    /// Whether `values` are `[out, in]` and not `[in, out]`.
+    turned: bool,
+    bias: Row<f64>,
+}
+
+impl Stored {
+    fn read(graph: &Graph, site: &Site) -> Result<Self, TransformError> {
+        let (parameters, _) = weight_dims(graph, site)?;
+        let refuse = || {
+            let problem = "its weight or bias is no float32 constant: export in float32";
+            TransformError::new(&site.name, problem)
+        };
+        let bias = match parameters.bias {
+            None => vec![0.0],
+            Some(value) => floats(graph, Some(value)).ok_or_else(refuse)?,
+        };
+        // One number may stand for all.
+        let bias_of = |o: usize| bias.get(o).or(bias.first()).copied().unwrap_or(0.0);
+        Ok(Stored {
+            values: floats(graph, Some(parameters.weight)).ok_or_else(refuse)?,
+            inputs: parameters.inputs,
+            turned: site.kind == SiteKind::PatchEmbed,
+            bias: Row::from_fn(parameters.outputs, bias_of),
+        })
+    }
+
+    /// `[in, out]`
+    fn weight(&self) -> MatRef<'_, f64> {
+        let outputs = self.bias.ncols();
+        if self.turned {
+            MatRef::from_column_major_slice(&self.values, self.inputs, outputs)
+        } else {
+            MatRef::from_row_major_slice(&self.values, self.inputs, outputs)
+        }
+    }
 }
 
 fn floats(graph: &Graph, value: Option<Outlet>) -> Option<Vec<f64>> {

@@ -45,7 +45,7 @@ pub fn rotate(
         .map(|(index, site)| linear(graph, site, index, &rotations))
         .collect::<Result<_, _>>()?;
     for (site, turned) in structure.sites.iter().zip(turned) {
-        if let Some((weight, bias)) = turned {
+        if let Some(Turned { weight, bias }) = turned {
             replace_linear(graph, site, &weight, &bias)?;
         }
     }
@@ -132,13 +132,21 @@ impl<'s> Rotation<'s> {
     }
 }
 
-/// Weight `[out, in]` and bias of a Linear that reads or writes rotated streams.
+/// New parameters of a Linear.
+struct Turned {
+    /// `[out, in]`
+    weight: Vec<f32>,
+    /// `[out]`
+    bias: Vec<f32>,
+}
+
+/// The new parameters of a Linear that reads or writes rotated streams.
 fn linear(
     graph: &Graph,
     site: &Site,
     index: usize,
     rotations: &[Rotation<'_>],
-) -> Result<Option<(Vec<f32>, Vec<f32>)>, TransformError> {
+) -> Result<Option<Turned>, TransformError> {
     let reads = |r: &&Rotation| r.affine.contains_key(&index) || r.stream.readers.contains(&index);
     let behind = rotations.iter().find(reads);
     let before = rotations.iter().find(|r| r.stream.writers.contains(&index));
@@ -165,7 +173,8 @@ fn linear(
         bias = &bias * q;
     }
     let bias = bias.iter().map(|&b| b as f32).collect();
-    Ok(Some((columns(&weight), bias)))
+    let weight = columns(&weight);
+    Ok(Some(Turned { weight, bias }))
 }
 
 /// Column after column.

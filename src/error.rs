@@ -34,6 +34,14 @@ pub enum Error {
         /// What is broken.
         source: vitq_passes::ir::ImportError,
     },
+    /// The model is narrower than float32 and cannot be widened.
+    #[error("{}: {source}", path.display())]
+    Widen {
+        /// The model.
+        path: PathBuf,
+        /// What stands in the way.
+        source: vitq_passes::widen::WidenError,
+    },
     /// The model cannot be fed or run.
     #[error("{}: {reason}", path.display())]
     Unusable {

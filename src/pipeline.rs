@@ -135,7 +135,7 @@ impl Quantizer {
     pub fn quantize(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<Report, Error> {
         let clock = Instant::now();
         output::check(job.out, &[job.model])?;
-        let model = FloatModel::open(job.model)?; // load → simplify → recognise
+        let model = FloatModel::open(job.model)?; // load → widen → simplify → recognise
         let calibration = job.calibration.open(&model)?;
         let evaluation = job
             .evaluation
@@ -157,6 +157,7 @@ impl Quantizer {
             version: crate::report::VERSION,
             vitq: env!("CARGO_PKG_VERSION"),
             model: FileReport::of(job.model)?,
+            widened: model.widened.types(),
             output: FileReport::of(job.out)?,
             target: self.target.name,
             settings: outcome.plan.settings.clone(),
@@ -258,6 +259,7 @@ impl Quantizer {
             opset = report.opset,
             "applied"
         );
+        model.widened.restore(&mut graph);
         check(&graph).map_err(|faults| Error::Unsound {
             path: model.path.clone(),
             faults,

@@ -13,3 +13,4 @@ pub mod simplify;
 pub mod structure;
 pub mod target;
 pub mod transform;
+pub mod widen;

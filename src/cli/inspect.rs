@@ -30,6 +30,8 @@ struct Inspection<'a> {
     model: &'a PathBuf,
     fingerprint: &'a str,
     opset: i64,
+    /// Element types that are widened to float32.
+    widened: Vec<String>,
     inputs: Vec<Input<'a>>,
     structure: StructureSummary,
 }
@@ -55,8 +57,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
             .collect();
         let opset = model.graph.opset();
         print::text(&format!(
-            "{}: opset {opset}\n{inputs}{}",
+            "{}: opset {opset}{}\n{inputs}{}",
             args.model.display(),
+            widened(&model),
             model.structure
         ))?;
     }
@@ -73,8 +76,17 @@ fn inspection(model: &FloatModel) -> Inspection<'_> {
         model: &model.path,
         fingerprint: &model.fingerprint,
         opset: model.graph.opset(),
+        widened: model.widened.types(),
         inputs: inputs.collect(),
         structure: model.structure.summary(),
+    }
+}
+
+/// `, float16 (widened to float32)`
+fn widened(model: &FloatModel) -> String {
+    match model.widened.types().join(" and ") {
+        narrow if narrow.is_empty() => narrow,
+        narrow => format!(", {narrow} (widened to float32)"),
     }
 }
 

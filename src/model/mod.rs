@@ -13,6 +13,7 @@ use vitq_passes::ir::{Graph, NodeId, Op};
 use vitq_passes::simplify::simplify;
 use vitq_passes::structure::{SiteKind, Structure, recognise};
 use vitq_passes::transform::rotate;
+use vitq_passes::widen::{Widened, widen};
 
 use crate::calibrate::Scope;
 use crate::error::Error;
@@ -55,7 +56,7 @@ impl Written<'_> {
 pub struct FloatModel {
     /// Where it was read from.
     pub path: PathBuf,
-    /// The file as it is, external data inside.
+    /// The file as it is, external data inside; in float32 where it is narrower.
     pub message: Model,
     /// The simplified graph, which plans and quantised models are made from.
     pub graph: Graph,
@@ -65,22 +66,31 @@ pub struct FloatModel {
     rotated: Mutex<Option<(u64, Arc<Form>)>>,
     /// The graph's inputs.
     pub inputs: Vec<ModelInput>,
+    /// What was narrower than float32 in the file.
+    pub widened: Widened,
     /// Identifies the file's contents in a plan.
     pub fingerprint: String,
 }
 
 impl FloatModel {
-    /// Load → simplify → recognise.
+    /// Load → widen → simplify → recognise.
     ///
     /// # Errors
     /// The file is missing or broken, holds weights that are no numbers, or has inputs that cannot be fed.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let message = vitq_onnx::load(path)?.model;
+        let mut message = vitq_onnx::load(path)?.model;
+        let fingerprint = fingerprint(&message);
+        let cannot_widen = |source| Error::Widen {
+            path: path.into(),
+            source,
+        };
+        let widened = widen(&mut message).map_err(cannot_widen)?;
         let graph_error = |source| Error::Graph {
             path: path.into(),
             source,
         };
         let mut graph = Graph::import(&message).map_err(graph_error)?;
+        widened.check(&graph).map_err(cannot_widen)?;
         finite::check(&graph).map_err(|found| found.into_error(path))?;
         let unusable = |reason| Error::Unusable {
             path: path.into(),
@@ -88,7 +98,6 @@ impl FloatModel {
         };
         sound::check(&graph).map_err(unusable)?;
         let inputs = inputs::read(&graph).map_err(unusable)?;
-        let fingerprint = fingerprint(&message);
         let simplified = simplify(&mut graph);
         tracing::debug!("simplified\n{simplified}");
         let structure = recognise(&graph);
@@ -99,6 +108,7 @@ impl FloatModel {
             structure,
             rotated: Mutex::default(),
             inputs,
+            widened,
             fingerprint,
         })
     }

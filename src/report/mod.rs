@@ -31,6 +31,8 @@ pub struct Report {
     pub vitq: &'static str,
     /// The float model.
     pub model: FileReport,
+    /// Element types of the float model that were widened to float32: `float16`, `bfloat16`.
+    pub widened: Vec<String>,
     /// The quantised model.
     pub output: FileReport,
     /// The runtime that it was written for.

@@ -24,6 +24,13 @@ impl Display for Report {
             before as f64 / after as f64,
             self.target
         )?;
+        if !self.widened.is_empty() {
+            let narrow = self.widened.join(" and ");
+            writeln!(
+                f,
+                "{narrow} was widened to float32; what is not quantised is float32 now"
+            )?;
+        }
         write!(f, "{}", self.sites)?;
         writeln!(f, "calibrated on {}", self.calibration)?;
         writeln!(f, "{:.1} s", self.seconds)?;

@@ -1,6 +1,7 @@
 //! Whether the quantised model still does what the float model does: both run on the same samples.
 //!
-//! The float model is taken from its file as it is, so that every rewrite stands on trial, not only the rounding.
+//! The float model is taken from its file as it is, so that every rewrite stands on trial, not only the rounding; only where
+//! the runtime does not take the file, the simplified form stands in for it.
 
 mod classifier;
 mod energy;
@@ -89,6 +90,11 @@ pub fn verify(
     let (outputs, layers) = tally.sums.split_at(pair.outputs.len());
     let layer_paths: Vec<_> = pair.layers.iter().map(|layer| layer.path.clone()).collect();
     let mut notes = Vec::new();
+    if pair.simplified {
+        notes.push(format!(
+            "{runtime} does not run the float file as it stands; its simplified form stood in for it"
+        ));
+    }
     if layers.len() < float.structure.sites.len() {
         let (found, sites) = (layers.len(), float.structure.sites.len());
         notes.push(format!("{found} of {sites} sites have results that both files know by name; the others are not compared alone"));

@@ -8,6 +8,7 @@ use prost::Message;
 use vitq_onnx::Model;
 use vitq_passes::structure::Site;
 use vitq_passes::transform::ROTATED;
+use vitq_passes::widen::widen;
 
 use super::rotation::{Rotation, Rotations};
 use super::{Candidate, Energy, Tally, Votes};
@@ -35,6 +36,8 @@ pub struct Pair<'a> {
     pub outputs: Vec<String>,
     /// Results of sites that are compared.
     pub layers: Vec<Layer>,
+    /// Whether the float model is run in its simplified form, as the runtime does not take the file's.
+    pub simplified: bool,
     float: Loaded<'a>,
     quantised: Loaded<'a>,
 }
@@ -58,21 +61,29 @@ impl<'a> Pair<'a> {
             path: &float.path,
             message: &float.message,
         };
+        let wide = in_float32(float, quantised)?;
         let outputs = shared_outputs(original, quantised)?;
-        let layers = shared_layers(float, quantised.message);
-        let load = |candidate, name: fn(&Layer) -> &String| {
+        let layers = shared_layers(float, &wide);
+        let load = |path: &'a Path, message: &Model, name: fn(&Layer) -> &String| {
             let values: Vec<String> = outputs
                 .iter()
                 .chain(layers.iter().map(name))
                 .cloned()
                 .collect();
-            Loaded::load(candidate, first, &values, runtime)
+            Loaded::load((path, message), first, &values, runtime)
         };
-        let float = load(original, |layer| &layer.float)?;
-        let quantised = load(quantised, |layer| &layer.quantised)?;
+        let as_it_is = load(&float.path, &float.message, |layer| &layer.float);
+        let simplified = matches!(as_it_is, Err(Error::Run { .. }));
+        let float = as_it_is.or_else(|error| {
+            // What is wrong with the file itself is what a person should hear of.
+            let simple = float.graph.export();
+            load(&float.path, &simple, |layer| &layer.float).map_err(|_| error)
+        })?;
+        let quantised = load(quantised.path, &wide, |layer| &layer.quantised)?;
         Ok(Self {
             outputs,
             layers,
+            simplified,
             float,
             quantised,
         })
@@ -129,7 +140,7 @@ impl<'a> Pair<'a> {
 
 impl<'a> Loaded<'a> {
     fn load(
-        model: Candidate<'a>,
+        (path, message): (&'a Path, &Model),
         first: &Batch,
         values: &[String],
         runtime: Runtime,
@@ -139,7 +150,7 @@ impl<'a> Loaded<'a> {
             .iter()
             .map(|(name, array)| (name.clone(), array.dims().to_vec()))
             .collect();
-        let outputs: HashSet<&str> = output_names(model.message).collect();
+        let outputs: HashSet<&str> = output_names(message).collect();
         let taps: Vec<String> = values
             .iter()
             .filter(|it| !outputs.contains(it.as_str()))
@@ -147,19 +158,19 @@ impl<'a> Loaded<'a> {
             .collect();
         let executor = run::load(
             runtime,
-            &model.message.encode_to_vec(),
+            &message.encode_to_vec(),
             &dims,
             &taps,
             &RunOptions::default(),
         );
         let executor = executor.map_err(|source| Error::Run {
-            path: model.path.into(),
+            path: path.into(),
             source,
         })?;
         let place = |value: &String| executor.outputs().iter().position(|it| it == value);
         let places = values.iter().filter_map(place).collect();
         Ok(Self {
-            path: model.path,
+            path,
             executor,
             places,
         })
@@ -177,6 +188,20 @@ impl<'a> Loaded<'a> {
             .map(|&place| values[place].clone())
             .collect())
     }
+}
+
+/// The quantised model with the inputs and outputs in float32 where the float model's file has them in a narrower type:
+/// both are then fed alike, and none is judged by how an output is rounded.
+fn in_float32<'m>(float: &FloatModel, quantised: Candidate<'m>) -> Result<Cow<'m, Model>, Error> {
+    if !float.widened.has_borders() {
+        return Ok(Cow::Borrowed(quantised.message));
+    }
+    let mut message = quantised.message.clone();
+    widen(&mut message).map_err(|source| Error::Widen {
+        path: quantised.path.into(),
+        source,
+    })?;
+    Ok(Cow::Owned(message))
 }
 
 /// Whether each sample has one row of class scores.

@@ -6,6 +6,7 @@
 //! touches is written back as it was.
 
 mod attribute;
+mod border;
 mod element;
 mod export;
 mod import;
@@ -413,9 +414,11 @@ impl Graph {
     }
 
     fn rename(&mut self, value: Outlet, name: String) {
-        if let Some(Node::Op(op)) = self.net.node_weight_mut(value.node) {
-            self.names.insert(name.clone());
-            op.outputs[value.slot] = name;
+        self.names.insert(name.clone());
+        match self.net.node_weight_mut(value.node) {
+            Some(Node::Op(op)) => op.outputs[value.slot] = name,
+            Some(Node::Initializer(tensor)) => tensor.name = Some(name),
+            Some(Node::Input(_)) | None => {}
         }
     }
 

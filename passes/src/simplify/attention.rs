@@ -8,41 +8,26 @@
 //! Declines causal attention, a cap on the scores, a past, fewer heads of K than of Q, further outputs, other types
 //! than float32 and heads of unknown width: there the operator stays, and its products stay float.
 
-use vitq_onnx::{DataType, Tensor};
+use vitq_onnx::DataType;
 
 use super::Report;
+use super::attention_parts::{Mask, Parts};
 use crate::infer::{Dim, Shapes};
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
 pub(super) fn apply(graph: &mut Graph, shapes: &Shapes, _: &mut Report) -> usize {
     let ids = graph.topological().unwrap_or_default();
-    let found: Vec<Found> = ids
+    let found: Vec<(NodeId, Parts)> = ids
         .into_iter()
-        .filter_map(|id| find(graph, shapes, id))
+        .filter_map(|id| Some((id, find(graph, shapes, id)?)))
         .collect();
-    for attention in &found {
-        replace(graph, attention);
+    for (id, parts) in &found {
+        parts.replace(graph, *id);
     }
     found.len()
 }
 
-/// An Attention that can be taken apart.
-struct Found {
-    id: NodeId,
-    name: String,
-    operands: [Outlet; 3],
-    mask: Option<Mask>,
-    scale: f32,
-    /// Of three-dimensional operands.
-    heads: Option<i64>,
-}
-
-enum Mask {
-    Added(Outlet),
-    Chosen(Outlet),
-}
-
-fn find(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<Found> {
+fn find(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<Parts> {
     let op = graph.op(id).filter(|op| op.is("Attention"))?;
     let off = |name: &str| op.int(name).unwrap_or(0) == 0;
     let plain = off("is_causal")
@@ -64,19 +49,18 @@ fn find(graph: &Graph, shapes: &Shapes, id: NodeId) -> Option<Found> {
         return None;
     }
     let (heads, head) = heads(op, shapes, operands)?;
-    let mask = match graph.input(id, 3) {
-        None => None,
-        Some(mask) => Some(match shapes.dtype(mask)? {
+    let masks = match graph.input(id, 3) {
+        None => vec![],
+        Some(mask) => vec![match shapes.dtype(mask)? {
             DataType::Bool => Mask::Chosen(mask),
             DataType::Float => Mask::Added(mask),
             _ => return None,
-        }),
+        }],
     };
-    Some(Found {
-        id,
+    Some(Parts {
         name: graph.label(id),
         operands,
-        mask,
+        masks,
         scale: op.float("scale").unwrap_or(1.0 / (head as f32).sqrt()),
         heads,
     })
@@ -98,75 +82,5 @@ fn heads(op: &Op, shapes: &Shapes, operands: [Outlet; 3]) -> Option<(Option<i64>
             (same && head > 0).then_some((Some(heads), head))
         }
         _ => None,
-    }
-}
-
-fn replace(graph: &mut Graph, found: &Found) {
-    let name = |part: &str| format!("{}/{part}", found.name);
-    let mut operands = found.operands;
-    if let Some(heads) = found.heads {
-        for (operand, part) in operands.iter_mut().zip(["query", "key", "value"]) {
-            *operand = apart(graph, &name(part), *operand, heads);
-        }
-    }
-    let [query, key, value] = operands;
-    let turned = Op::new("Transpose", &name("Transpose")).with_ints("perm", &[0, 1, 3, 2]);
-    let key = graph.insert_op(turned, &[key]);
-    let product = graph.insert("MatMul", &name("MatMul"), &[query, key]);
-    let scale = graph.add_initializer(&name("scale"), &Tensor::from_f32(&[], &[found.scale]));
-    let mut scores = graph.insert("Mul", &name("Mul"), &[product, scale]);
-    scores = match found.mask {
-        None => scores,
-        Some(Mask::Added(mask)) => graph.insert("Add", &name("Add"), &[scores, mask]),
-        Some(Mask::Chosen(mask)) => {
-            let never = Tensor::from_f32(&[], &[f32::NEG_INFINITY]);
-            let never = graph.add_initializer(&name("masked"), &never);
-            graph.insert("Where", &name("Where"), &[mask, scores, never])
-        }
-    };
-    let softmax = Op::new("Softmax", &name("Softmax")).with_int("axis", -1);
-    let weights = graph.insert_op(softmax, &[scores]);
-    let mut result = graph.insert("MatMul", &name("MatMul_1"), &[weights, value]);
-    if found.heads.is_some() {
-        result = joined(graph, &name("joined"), result);
-    }
-    let old = Outlet {
-        node: found.id,
-        slot: 0,
-    };
-    for made in [product, result] {
-        keep_scopes(graph, found.id, made.node);
-    }
-    graph.supersede(old, result);
-}
-
-/// `[batch, tokens, heads·head]` → `[batch, heads, tokens, head]`
-fn apart(graph: &mut Graph, name: &str, value: Outlet, heads: i64) -> Outlet {
-    let shape = Tensor::from_i64(&[4], &[0, 0, heads, -1]);
-    let shape = graph.add_initializer(&format!("{name}/shape"), &shape);
-    let value = graph.insert("Reshape", &format!("{name}/Reshape"), &[value, shape]);
-    swapped(graph, name, value)
-}
-
-/// `[batch, heads, tokens, head]` → `[batch, tokens, heads·head]`
-fn joined(graph: &mut Graph, name: &str, value: Outlet) -> Outlet {
-    let value = swapped(graph, name, value);
-    let shape = Tensor::from_i64(&[3], &[0, 0, -1]);
-    let shape = graph.add_initializer(&format!("{name}/shape"), &shape);
-    graph.insert("Reshape", &format!("{name}/Reshape"), &[value, shape])
-}
-
-fn swapped(graph: &mut Graph, name: &str, value: Outlet) -> Outlet {
-    let op = Op::new("Transpose", &format!("{name}/Transpose"));
-    graph.insert_op(op.with_ints("perm", &[0, 2, 1, 3]), &[value])
-}
-
-/// The exporter's notes on where the operator stood, on the products that people look for.
-fn keep_scopes(graph: &mut Graph, from: NodeId, to: NodeId) {
-    let Some(notes) = graph.op(from).map(|op| op.message.metadata_props.clone()) else {
-        return;
-    };
-    if let Some(op) = graph.op_mut(to) {
-        op.message.metadata_props = notes;
     }
 }

@@ -6,10 +6,9 @@
 //! Linear. Declines nothing.
 
 use super::Report;
+use super::contrib::MICROSOFT;
 use crate::infer::Shapes;
 use crate::ir::{Graph, NodeId, Op, Outlet};
-
-const MICROSOFT: &str = "com.microsoft";
 
 pub(super) fn apply(graph: &mut Graph, _: &Shapes, _: &mut Report) -> usize {
     let mut fired = 0;

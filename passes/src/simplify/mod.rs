@@ -4,16 +4,23 @@
 //! One rule a file. Names of graph inputs and outputs and the dynamic batch stay.
 
 mod attention;
+mod attention_parts;
 mod axes;
 mod batch_norm_before;
+mod bias_behind_reshape;
 mod bias_gelu;
 mod channel_affine;
 mod constants;
+mod contrib;
 mod einsum;
+mod embed_layer_norm;
 mod fused_matmul;
 mod identity;
 mod layer_norm;
 mod linear;
+mod multi_head_attention;
+mod old_layer_norm;
+mod packed_attention;
 mod shape_arithmetic;
 mod skip_layer_norm;
 mod strided_slice;
@@ -59,14 +66,19 @@ impl Display for Report {
 type Rule = fn(&mut Graph, &Shapes, &mut Report) -> usize;
 
 /// The rules in the order in which they help each other.
-const RULES: [(&str, Rule); 13] = [
+const RULES: [(&str, Rule); 18] = [
     ("constants", constants::apply),
     ("identity", identity::apply),
     ("shape_arithmetic", shape_arithmetic::apply),
     ("layer_norm", layer_norm::apply),
     ("skip_layer_norm", skip_layer_norm::apply),
+    ("old_layer_norm", old_layer_norm::apply),
+    ("packed_attention", packed_attention::apply),
+    ("multi_head_attention", multi_head_attention::apply),
+    ("embed_layer_norm", embed_layer_norm::apply),
     ("bias_gelu", bias_gelu::apply),
     ("linear", linear::apply),
+    ("bias_behind_reshape", bias_behind_reshape::apply),
     ("channel_affine", channel_affine::apply),
     ("batch_norm_before", batch_norm_before::apply),
     ("einsum", einsum::apply),

@@ -5,37 +5,47 @@
 //! What ONNX Runtime's transformer optimiser makes of a residual and the LayerNorm behind it. The sum (output 3), which
 //! the next residual reads, is given on.
 //!
-//! Declines models below operator set 17, which have no LayerNormalization, and outputs 1 and 2 (training).
+//! Declines models that cannot be raised to operator set 17, and outputs 1 and 2 (training).
 
-use super::Report;
+use super::contrib::contrib;
+use super::{Report, upgrade};
 use crate::infer::Shapes;
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
+/// Operator set that brought LayerNormalization.
+const OPSET: i64 = 17;
 /// What the operator takes for `epsilon` where none is stated.
 const EPSILON: f32 = 1e-12;
 
-pub(super) fn apply(graph: &mut Graph, _: &Shapes, _: &mut Report) -> usize {
-    if graph.opset() < 17 {
+pub(super) fn apply(graph: &mut Graph, _: &Shapes, report: &mut Report) -> usize {
+    let mut found = graph.topological().unwrap_or_default();
+    found.retain(|&id| infers(graph, id));
+    if found.is_empty() {
         return 0;
     }
-    let mut fired = 0;
-    for id in graph.topological().unwrap_or_default() {
-        fired += usize::from(rewrite(graph, id).is_some());
+    if let Err(error) = upgrade::to(graph, OPSET) {
+        let many = found.len();
+        report.decline(format!(
+            "{many} SkipLayerNormalizations stay whole: {error}"
+        ));
+        return 0;
     }
-    fired
+    found
+        .into_iter()
+        .filter_map(|id| rewrite(graph, id))
+        .count()
+}
+
+/// Whether the node is the operator, and gives nothing that only training needs.
+fn infers(graph: &Graph, id: NodeId) -> bool {
+    contrib(graph, id, "SkipLayerNormalization")
+        .is_some_and(|op| op.outputs.iter().skip(1).take(2).all(String::is_empty))
 }
 
 fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
-    let fused = |op: &&Op| {
-        op.message.domain() == "com.microsoft" && op.op_type() == "SkipLayerNormalization"
-    };
-    let op = graph.op(id).filter(fused)?;
-    let trains = op.outputs.iter().skip(1).take(2).any(|o| !o.is_empty());
+    let op = graph.op(id)?;
     let sums = op.outputs.get(3).is_some_and(|o| !o.is_empty());
     let (epsilon, name) = (op.float("epsilon").unwrap_or(EPSILON), graph.label(id));
-    if trains {
-        return None;
-    }
     let (mut x, skip, gamma) = (
         graph.input(id, 0)?,
         graph.input(id, 1)?,

@@ -237,8 +237,8 @@ fn no_scores(view: &View, weights: Outlet) -> String {
     if ends {
         "it makes the model's output, no attention; it stays float".into()
     } else {
-        "it does not stand on a product of two activations, so it is no attention; \
-         it stays float"
+        "it does not stand on a product of two activations, but as in factorised attention on one alone; \
+         its Linears are quantised all the same, and nothing needs mending"
             .into()
     }
 }

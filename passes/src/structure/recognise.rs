@@ -152,8 +152,8 @@ impl Found {
     }
 }
 
-const FIXED: &str = "its result is the same for every image, so there is nothing to calibrate; \
-     fold constants when exporting";
+const FIXED: &str = "its result is the same for every image, so there is nothing to calibrate; compute it once: \
+     export with a fixed batch and fold constants (onnxsim)";
 const PRODUCT: &str =
     "a product of two activations that is neither Q·Kᵀ nor attention·V; it stays float";
 

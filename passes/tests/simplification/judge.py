@@ -60,6 +60,8 @@ def feeds(session, batch):
     for value in session.get_inputs():
         dims = [d if isinstance(d, int) else batch for d in value.shape]
         numbers = rng.standard_normal(dims).astype(np.float32)
+        if value.type == "tensor(float16)":
+            numbers = numbers.astype(np.float16)
         values[value.name] = numbers > -1 if value.type == "tensor(bool)" else numbers
     return values
 

@@ -4,6 +4,7 @@
 
 mod batch_norm;
 mod check;
+mod contrib;
 mod exports;
 mod fused;
 mod infer;
@@ -11,3 +12,4 @@ mod rules;
 mod support;
 mod text;
 mod upgrade;
+mod widen;

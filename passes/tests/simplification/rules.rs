@@ -6,7 +6,8 @@ use vitq_passes::simplify::{Report, simplify};
 
 use crate::support::{differences, parse, save};
 
-fn model(opset: i64, text: &str) -> Graph {
+/// The graph of a text in that operator set.
+pub fn model(opset: i64, text: &str) -> Graph {
     // Operator set 23 came with version 11.
     let ir_version = if opset < 23 { 8 } else { 11 };
     parse(&format!(
@@ -272,6 +273,119 @@ fn layer_norm_in_parts_is_one_operator() {
             ),
         );
         assert_eq!(report.fired["layer_norm"], 1);
+    }
+}
+
+#[test]
+fn a_bias_behind_a_reshape_goes_back_to_its_linear() {
+    for (target, bias, dims) in [
+        ("{-1, 3, 4}", "float[4]", "?, 3, 4"),
+        ("{-1, 3, 2, 2}", "float[1, 2, 2]", "?, 3, 2, 2"),
+    ] {
+        let after = computes_the_same(
+            17,
+            &format!(
+                "g (float[n, 2] x) => (float[{dims}] y)
+                <float[2, 4] w = {{1, 2, 3, 4, 5, 6, 7, 8}}, int64[{}] s = {target}, {bias} b = {{0.5, 1, 2, 4}}> {{
+                    t = Concat<axis = 0>(x, x, x)
+                    m = MatMul(t, w)
+                    r = Reshape(m, s)
+                    a = Add(b, r)
+                    y = Relu(a)
+                }}",
+                target.split(',').count()
+            ),
+        );
+        let (add, reshape) = (after.find("Add ("), after.find("Reshape ("));
+        let (add, reshape) = (
+            add.or(after.find("Add(")),
+            reshape.or(after.find("Reshape(")),
+        );
+        assert!(add.is_some() && add < reshape, "{after}");
+    }
+}
+
+#[test]
+fn layer_norm_as_jax_and_keras_write_it_is_one_operator() {
+    let raw = "m = ReduceMean<axes = [-1]>(x)
+            c = Sub(x, m)
+            q = Mul(x, x)
+            e = ReduceMean<axes = [-1]>(q)
+            f = Mul(m, m)
+            u = Sub(e, f)
+            v = Max(u, zero)
+            w = Add(v, epsilon)
+            d = Sqrt(w)
+            n = Div(c, d)
+            s = Mul(n, gamma)
+            y = Add(s, beta)";
+    let scaled = |shift: &str| {
+        format!(
+            "m = GlobalAveragePool(x)
+            c = Sub(x, m)
+            q = Mul(c, c)
+            v = GlobalAveragePool(q)
+            w = Add(v, epsilon)
+            d = Sqrt(w)
+            i = Reciprocal(d)
+            s = Mul(i, gamma)
+            p = Mul(x, s)
+            {shift}
+            y = Add(p, t)"
+        )
+    };
+    let bodies = [
+        raw.to_owned(),
+        scaled("g = Neg(m)  h = Mul(g, s)  t = Add(h, beta)"),
+        scaled("h = Mul(s, m)  t = Sub(beta, h)"),
+        scaled("g = Neg(m)  t = Mul(g, s)"),
+    ];
+    for body in bodies {
+        let after = computes_the_same(
+            17,
+            &format!(
+                "g (float[n, 4, 3] x) => (float[n, 4, 3] y)
+                <float zero = {{0}}, float epsilon = {{0.01}}, float[1, 1, 3] gamma = {{1, 2, 3}}, float[3] beta = {{0.5, 0, 1}}> {{
+                    {body}
+                }}"
+            ),
+        );
+        assert!(
+            after.contains("LayerNormalization") && !after.contains("Sqrt"),
+            "{after}"
+        );
+    }
+}
+
+#[test]
+fn what_only_looks_like_their_layer_norms_stays() {
+    for body in [
+        // Another value's mean.
+        "m = GlobalAveragePool(z)  t = Sub(beta, h)",
+        // The shift is no vector of channels.
+        "m = GlobalAveragePool(x)  t = Sub(z, h)",
+    ] {
+        let after = computes_the_same(
+            17,
+            &format!(
+                "g (float[n, 4, 3] x, float[n, 4, 3] z) => (float[n, 4, 3] y)
+                <float epsilon = {{0.01}}, float[3] gamma = {{1, 2, 3}}, float[3] beta = {{0.5, 0, 1}}> {{
+                    o = GlobalAveragePool(x)
+                    c = Sub(x, o)
+                    q = Mul(c, c)
+                    v = GlobalAveragePool(q)
+                    w = Add(v, epsilon)
+                    d = Sqrt(w)
+                    i = Reciprocal(d)
+                    s = Mul(i, gamma)
+                    p = Mul(x, s)
+                    {}
+                    y = Add(p, t)
+                }}",
+                body.replace("t =", "h = Mul(m, s)  t =")
+            ),
+        );
+        assert!(!after.contains("LayerNormalization"), "{after}");
     }
 }
 

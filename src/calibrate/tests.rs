@@ -446,3 +446,44 @@ fn a_carrier_takes_a_fold_over_in_its_branch_too() {
         assert_eq!(row(changed, o), row(&plan, o).map(|w| w / r), "row {o}");
     }
 }
+
+/// One image of 1 by 3 pixels.
+struct Sliver;
+
+impl Feeds for Sliver {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn feed(&self, _: usize) -> Result<Vec<(String, Array)>, InputError> {
+        Ok(vec![(
+            "x".into(),
+            ArrayD::from_elem(IxDyn(&[1, 1, 1, 3]), 1.0f32).into(),
+        )])
+    }
+}
+
+#[test]
+fn an_image_smaller_than_a_patch_is_one_error() {
+    let graph = Graph::parse(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[n, 1, h, w] x) => (float[n, 2] y)
+        <float[2, 1, 2, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[2, 2] v = {1, 2, 3, 4}> {
+            [embed] p = Conv<kernel_shape = [2, 2], strides = [2, 2]>(x, w)
+            m = ReduceMean<axes = [2, 3], keepdims = 0>(p)
+            y = MatMul(m, v)
+        }",
+    )
+    .unwrap();
+    let structure = vitq_passes::structure::recognise(&graph);
+    for scope in [Scope::Linear, Scope::All] {
+        let settings = settings(8, scope);
+        let error = calibrate(&graph, &structure, &Sliver, &settings, &NoProgress).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("embed")
+                && message.contains("1 by 3 pixels")
+                && message.contains("2 by 2"),
+            "{message}"
+        );
+    }
+}

@@ -57,8 +57,8 @@ impl Row {
         let text = |field: &str| entry[field].as_str().unwrap_or_default();
         self.libraries.insert(text("library").to_owned());
         let exporter = match text("exporter") {
-            "dynamo" => "dynamo",
-            _ => "TorchScript",
+            "torchscript" => "TorchScript",
+            exporter => exporter,
         };
         let tool = match text("tool") {
             "" => String::new(),

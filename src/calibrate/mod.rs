@@ -231,19 +231,6 @@ pub enum CalibrateError {
         /// Columns of its weight.
         columns: usize,
     },
-    /// An image without a single patch.
-    #[error(
-        "site {site}: images of {} by {} pixels are smaller than its patches of {} by {}: give larger ones, or say a size with --resize and --crop",
-        image[0], image[1], patch[0], patch[1]
-    )]
-    TooSmall {
-        /// The patch embedding.
-        site: String,
-        /// Height and width, pixels.
-        image: [usize; 2],
-        /// Height and width, pixels.
-        patch: [usize; 2],
-    },
     /// NaN or infinity arrives at a site.
     #[error(
         "site {site}: NaN or infinite values reach its input in calibration; check the preprocessing, or the float model itself"

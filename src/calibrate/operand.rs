@@ -55,13 +55,6 @@ pub fn rows(
         if c * patch[0] * patch[1] != columns {
             return Err(wrong());
         }
-        if h < patch[0] || w < patch[1] {
-            return Err(CalibrateError::TooSmall {
-                site: site.name.clone(),
-                image: [h, w],
-                patch,
-            });
-        }
         return Ok(Rows::Cut(unfold(values, [n, c, h, w], patch)));
     }
     Ok(Rows::Shared(tensor))

@@ -6,6 +6,7 @@
 //! are still to be read are kept.
 
 mod lane;
+mod patches;
 mod program;
 mod site_op;
 
@@ -38,6 +39,19 @@ pub enum WalkError {
         node: String,
         /// tract's words.
         message: String,
+    },
+    /// An image without a single patch.
+    #[error(
+        "site {site}: images of {} by {} pixels are smaller than its patches of {} by {}: give larger ones, or say a size with --resize and --crop",
+        image[0], image[1], patch[0], patch[1]
+    )]
+    TooSmall {
+        /// The patch embedding.
+        site: String,
+        /// Height and width, pixels.
+        image: [usize; 2],
+        /// Height and width, pixels.
+        patch: [usize; 2],
     },
     /// A value that must be f32 is not.
     #[error("the value at {0} is not float32: export the model in float32")]

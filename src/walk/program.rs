@@ -14,7 +14,7 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use super::lane::{Held, Lane, World};
 use super::site_op::{OP_TYPE, SiteOp, parse};
-use super::{SiteOutput, WalkError};
+use super::{SiteOutput, WalkError, patches};
 use crate::input::Array;
 use crate::run::panics::caught;
 use crate::run::tract::optimised;
@@ -37,6 +37,7 @@ impl Program {
         structure: &Structure,
         inputs: &[(String, Array)],
     ) -> Result<Program, WalkError> {
+        patches::check(graph, structure, inputs)?;
         let bytes = cut(graph, structure).export().encode_to_vec();
         let model = caught(|| load(&bytes, inputs))
             .map_err(WalkError::Load)?

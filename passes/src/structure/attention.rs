@@ -185,12 +185,42 @@ fn reader_of(view: &View, weights: Outlet) -> BTreeSet<(NodeId, usize)> {
         _ => (weights, same_values),
     };
     let product = |node: NodeId, _: usize| is(view, node, "MatMul");
-    let readers = view.ahead(from, product, through);
+    let mut readers = view.ahead(from, product, through);
+    if readers.is_empty() {
+        readers = view.ahead(
+            weights,
+            |node, slot| regrouped(view, weights, node, slot),
+            axes,
+        );
+    }
     if readers.is_empty() {
         // The weights may be mixed with others first (ConViT's gated positions).
         return view.ahead(from, product, mixed);
     }
     readers
+}
+
+/// Whether a MatMul reads the weights with other axes before the last two (tf2onnx makes one of batch and heads).
+fn regrouped(view: &View, weights: Outlet, node: NodeId, slot: usize) -> bool {
+    let matrix = |value: Outlet| {
+        let dims = view.dims(value)?;
+        let [.., rows, columns] = dims[..] else {
+            return None;
+        };
+        Some((rows?, columns?))
+    };
+    let read = view.graph.input(node, slot).and_then(matrix);
+    is(view, node, "MatMul") && read.is_some() && read == matrix(weights)
+}
+
+/// Operators that leave every element in its place in memory.
+fn axes(op: &Op) -> Through {
+    const AXES: [&str; 3] = ["Reshape", "Squeeze", "Unsqueeze"];
+    if AXES.iter().any(|axes| op.is(axes)) {
+        Through::First
+    } else {
+        same_values(op)
+    }
 }
 
 /// [`same_values`], and sums and products with other weights.

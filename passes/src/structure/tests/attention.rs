@@ -23,6 +23,7 @@ fn the_two_products_around_a_softmax() {
         "[qk] p = MatMul(q, kt)  a = Where(keep, p, scale)  s = Softmax(a)",
         "[qk] p = MatMul(q, kt)  f = Softmax(p)  s = Identity(f)",
         "[qk] p = MatMul(q, kt)  f = Softmax(p)  s = Dropout(f)",
+        "[qk] p = MatMul(q, kt)  f = Softmax(p)  s = Reshape(f, same)",
     ] {
         let found = on_heads(&format!("{scores}  [av] y = MatMul(s, v)"));
         let expected = [("qk", SiteKind::QueryKey), ("av", SiteKind::AttentionValue)];

@@ -13,6 +13,7 @@ use vitq_passes::quantise::apply;
 use vitq_passes::structure::{Norm, Site, Structure, recognise};
 use vitq_passes::target::Target;
 use vitq_passes::transform::{LinearParams, affine_fold, rotate};
+use vitq_passes::widen::widen;
 
 use crate::support::{plan, python};
 
@@ -43,12 +44,17 @@ fn early_choices_of_tokens_keep_every_family() {
 fn judge(rewrite: impl Fn(&Path) -> (Graph, usize)) -> usize {
     let families = root().join("fixtures/families");
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let wide = folder.path().join("float32");
+    std::fs::create_dir(&wide).expect("a folder");
     let mut places = BTreeMap::new();
     for path in models(&families) {
         let name = path.file_stem().expect("a name").to_string_lossy();
         let (graph, count) = rewrite(&path);
         let bytes = graph.export().encode_to_vec();
         std::fs::write(folder.path().join(format!("{name}.onnx")), bytes).expect("a file");
+        if let Some(bytes) = widened(&path) {
+            std::fs::write(wide.join(format!("{name}.onnx")), bytes).expect("a file");
+        }
         places.insert(name.into_owned(), count);
     }
     println!("{places:?}");
@@ -76,11 +82,19 @@ fn models(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The simplified model.
+/// The model in float32, encoded, if its file is narrower.
+fn widened(path: &Path) -> Option<Vec<u8>> {
+    let mut message = vitq_onnx::load(path).expect("a model").model;
+    let widened = widen(&mut message).unwrap_or_else(|e| panic!("{e}"));
+    (!widened.types().is_empty()).then(|| message.encode_to_vec())
+}
+
+/// The simplified model, in float32.
 fn simplified(path: &Path) -> Graph {
-    let message = vitq_onnx::load(path)
+    let mut message = vitq_onnx::load(path)
         .unwrap_or_else(|e| panic!("{e}"))
         .model;
+    widen(&mut message).unwrap_or_else(|e| panic!("{e}"));
     let mut graph = Graph::import(&message).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     vitq_passes::simplify::simplify(&mut graph);
     graph

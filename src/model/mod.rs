@@ -1,5 +1,6 @@
 //! The float model as the rest of the crate sees it: read, found sound, simplified and recognised.
 
+mod file;
 mod fingerprint;
 mod finite;
 mod inputs;
@@ -17,6 +18,7 @@ use vitq_passes::transform::rotate;
 use crate::calibrate::Scope;
 use crate::error::Error;
 use crate::input::ModelInput;
+pub use file::ModelFile;
 pub use fingerprint::fingerprint;
 
 /// A graph that computes what the float model computes, with what was recognised in it.
@@ -75,19 +77,12 @@ impl FloatModel {
     /// # Errors
     /// The file is missing or broken, holds weights that are no numbers, or has inputs that cannot be fed.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let message = vitq_onnx::load(path)?.model;
-        let graph_error = |source| Error::Graph {
-            path: path.into(),
-            source,
-        };
-        let mut graph = Graph::import(&message).map_err(graph_error)?;
+        let ModelFile {
+            message,
+            mut graph,
+            inputs,
+        } = ModelFile::open(path)?;
         finite::check(&graph).map_err(|found| found.into_error(path))?;
-        let unusable = |reason| Error::Unusable {
-            path: path.into(),
-            reason,
-        };
-        sound::check(&graph).map_err(unusable)?;
-        let inputs = inputs::read(&graph).map_err(unusable)?;
         let fingerprint = fingerprint(&message);
         let simplified = simplify(&mut graph);
         tracing::debug!("simplified\n{simplified}");

@@ -5,7 +5,7 @@
 mod plot;
 mod sensitivity;
 mod sites;
-mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -216,7 +216,8 @@ impl Display for Figures<'_> {
     }
 }
 
-struct Bytes(u64);
+/// A number of bytes as people read it.
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bad_input;
+mod bench;
 mod budget;
 mod end_to_end;
 mod low_rank;

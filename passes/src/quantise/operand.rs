@@ -3,6 +3,7 @@
 use crate::ir::{Graph, Outlet};
 use crate::plan::Activation;
 use crate::structure::Site;
+use crate::target::Target;
 use crate::transform::{TransformError, check_lengths, scale};
 
 use super::{codebook, log, uniform};
@@ -19,6 +20,7 @@ pub(super) struct PreScale {
 /// The graph and the quantisers that were already written into it.
 pub(super) struct Operands<'g> {
     pub graph: &'g mut Graph,
+    pub target: Target,
     written: Vec<Written>,
 }
 
@@ -30,9 +32,10 @@ struct Written {
 }
 
 impl<'g> Operands<'g> {
-    pub fn new(graph: &'g mut Graph) -> Self {
+    pub fn new(graph: &'g mut Graph, target: Target) -> Self {
         Operands {
             graph,
+            target,
             written: Vec::new(),
         }
     }

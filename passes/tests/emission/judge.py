@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 
 class Case:
@@ -127,6 +128,17 @@ def close(case, *sites):
         for output, want in zip(outputs, wanted, strict=True):
             assert np.ptp(want) > 0, "the reference is constant"
             np.testing.assert_allclose(output, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def everywhere(case, *sites):
+    """As `exact`, in onnx's reference evaluator too, whatever ONNX Runtime fuses."""
+    x = case.input()
+    wanted = [linear(x, case.decision(site, "linear")) for site in sites]
+    reference = ReferenceEvaluator(case.quantised)
+    for outputs in [*case.both(x), reference.run(None, {reference.input_names[0]: x})]:
+        for output, want in zip(outputs, wanted, strict=True):
+            assert np.ptp(want) > 0, "the reference is constant"
+            np.testing.assert_array_equal(output, want)
 
 
 def biases(case, site):

@@ -18,6 +18,7 @@ pub struct TractModel {
     signature: Signature,
     /// For each value to be given back, its place among the plan's outputs.
     places: Vec<usize>,
+    fused: usize,
 }
 
 impl TractModel {
@@ -30,11 +31,16 @@ impl TractModel {
         let mut proto = ModelProto::decode(bytes).map_err(|e| RunError::Decode(e.to_string()))?;
         vitq_tract::widen(&mut proto)?;
         let prepared = caught(|| prepare(&proto, &signature, options)).map_err(panicked)?;
-        let (plan, places) = prepared?;
+        let Prepared {
+            plan,
+            places,
+            fused,
+        } = prepared?;
         Ok(Self {
             plan,
             signature,
             places,
+            fused,
         })
     }
 
@@ -68,9 +74,17 @@ impl Executor for TractModel {
     fn outputs(&self) -> &[String] {
         &self.signature.outputs
     }
+
+    fn fused(&self) -> Option<usize> {
+        Some(self.fused)
+    }
 }
 
-type Prepared = (Arc<TypedRunnableModel>, Vec<usize>);
+struct Prepared {
+    plan: Arc<TypedRunnableModel>,
+    places: Vec<usize>,
+    fused: usize,
+}
 
 fn prepare(
     proto: &ModelProto,
@@ -83,14 +97,23 @@ fn prepare(
     let mut model = onnx.model_for_proto_model(proto).map_err(loading)?;
     fix_inputs(&mut model, signature)?;
     let places = select_outputs(&mut model, &signature.outputs)?;
-    let typed = model.into_typed().map_err(loading)?;
+    let mut typed = model.into_typed().map_err(loading)?;
+    let fused = if options.fuse {
+        vitq_tract::fuse(&mut typed).map_err(loading)?
+    } else {
+        0
+    };
     let typed = if options.optimise {
         optimised(typed)
     } else {
         typed
     };
     let plan = typed.into_runnable().map_err(loading)?;
-    Ok((plan, places))
+    Ok(Prepared {
+        plan,
+        places,
+        fused,
+    })
 }
 
 /// The model, faster where tract can make it so.

@@ -1,0 +1,111 @@
+//! `vitq bench`
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use vitq::bench::{self, Settings, bench};
+use vitq::run::Runtime;
+
+use super::progress::Bar;
+use super::runtime::RuntimeName;
+use super::{Verdict, print};
+
+/// Compare the speed, size and memory of a float model and quantised ones on this machine
+///
+/// The models run in turn, round by round; the speed-up is the median over the rounds. It warns where a quantised model is not
+/// faster, and names quantised products that the runtime multiplies in float.
+///
+///   vitq bench vit.onnx vit.int8.onnx vit.w4.onnx --threads 2
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The float model
+    float: PathBuf,
+    /// Models made from it
+    quantised: Vec<PathBuf>,
+    /// What runs the models: ONNX Runtime, or tract with the crate vitq-tract [default: onnxruntime, or tract in a build without it]
+    #[arg(long, value_enum, default_value_t = fastest(), hide_default_value = true)]
+    runtime: RuntimeName,
+    /// Threads of one run in ONNX Runtime; tract has one
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZeroUsize,
+    /// Samples of one run, where the models leave it free [default: 1]
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
+    /// Height and width of the image, where the models leave them free
+    #[arg(long, value_name = "N")]
+    size: Option<NonZeroUsize>,
+    /// How often every model has its turn of five runs
+    #[arg(long, value_name = "N", default_value = "15")]
+    rounds: NonZeroUsize,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+    /// Print the peak memory of loading FLOAT and running it once, nothing else
+    #[arg(long, hide = true)]
+    peak: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let settings = settings(args)?;
+    if args.peak {
+        let peak = bench::peak_memory(&args.float, &settings)?;
+        print::json(&peak)?;
+        return Ok(Verdict::Met);
+    }
+    let mut benchmark = bench(
+        &args.float,
+        &args.quantised,
+        &settings,
+        &Bar::new(args.json),
+    )?;
+    for model in &mut benchmark.models {
+        model.peak_bytes = peak(&model.file.path, args);
+    }
+    if args.json {
+        print::json(&benchmark)?;
+    } else {
+        print::text(&benchmark.to_string())?;
+    }
+    Ok(Verdict::Met)
+}
+
+fn fastest() -> RuntimeName {
+    if cfg!(feature = "onnxruntime") {
+        RuntimeName::Onnxruntime
+    } else {
+        RuntimeName::Tract
+    }
+}
+
+fn settings(args: &Args) -> anyhow::Result<Settings> {
+    let runtime = Runtime::from(args.runtime);
+    if runtime == Runtime::Tract && args.threads.get() > 1 {
+        bail!(
+            "tract runs a model on one thread: leave --threads out, or use --runtime onnxruntime"
+        );
+    }
+    Ok(Settings {
+        runtime,
+        threads: args.threads.get(),
+        batch: args.batch.map(NonZeroUsize::get),
+        size: args.size.map(NonZeroUsize::get),
+        rounds: args.rounds.get(),
+    })
+}
+
+/// Peak memory of a model, measured in a process of its own; `None` where that doesn't work.
+fn peak(model: &Path, args: &Args) -> Option<u64> {
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.args(["bench", "--peak", "--threads", &args.threads.to_string()]);
+    command.args(["--runtime", args.runtime.to_possible_value()?.get_name()]);
+    for (option, value) in [("--batch", args.batch), ("--size", args.size)] {
+        command.args(value.map(|it| format!("{option}={it}")));
+    }
+    let output = command.arg("--").arg(model).output().ok()?;
+    serde_json::from_slice(&output.stdout).ok()?
+}

@@ -1,0 +1,20 @@
+//! Names of the programs that evaluate models.
+
+use clap::ValueEnum;
+use vitq::run::Runtime;
+
+/// What `--runtime` takes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeName {
+    Tract,
+    Onnxruntime,
+}
+
+impl From<RuntimeName> for Runtime {
+    fn from(name: RuntimeName) -> Self {
+        match name {
+            RuntimeName::Tract => Self::Tract,
+            RuntimeName::Onnxruntime => Self::OnnxRuntime,
+        }
+    }
+}

@@ -29,6 +29,7 @@ ROWS = [
     "W4A4, all, --effort best: --bits w4a4 --scope all --effort best",
     "W4A4, all, no codebooks: --bits w4a4 --scope all --codes uniform",
     "W4A8, Linears: --bits w4a8",
+    "W4A8, Linears, --effort best: --bits w4a8 --effort best",
     "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
 ]
 

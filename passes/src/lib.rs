@@ -5,6 +5,7 @@
 pub mod check;
 pub mod infer;
 pub mod ir;
+pub mod lower;
 pub mod pattern;
 pub mod plan;
 pub mod quantise;

@@ -20,6 +20,7 @@ pub use report::{Form, Report, SiteReport};
 
 use crate::check::debug_check;
 use crate::ir::Graph;
+use crate::lower::choose_early;
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
 use crate::target::{self, Target};
@@ -57,6 +58,7 @@ pub fn apply(
         }
     }
     let quantisers = operands.written();
+    choose_early(graph);
     graph.remove_dead();
     describe(graph, plan);
     debug_check(graph, "quantise");

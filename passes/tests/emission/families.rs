@@ -1,5 +1,5 @@
-//! Every family's model with all its norms folded, or its streams rotated, and nothing quantised: the outputs stay, in ONNX
-//! Runtime.
+//! Every family's model with all its norms folded, its streams rotated or its choices of tokens moved, and nothing quantised: the
+//! outputs stay, in ONNX Runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::Command;
 
 use prost::Message;
 use vitq_passes::ir::{Graph, Outlet};
+use vitq_passes::lower::choose_early;
 use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::apply;
 use vitq_passes::structure::{Norm, Site, Structure, recognise};
@@ -25,6 +26,17 @@ fn folds_alone_keep_every_family() {
 fn rotation_alone_keeps_every_family() {
     let total = judge(rotated);
     assert!(total >= 30, "only {total} streams were rotated");
+}
+
+#[test]
+fn early_choices_of_tokens_keep_every_family() {
+    let total = judge(|path| {
+        let mut graph = simplified(path);
+        let products = choose_early(&mut graph);
+        graph.remove_dead();
+        (graph, products)
+    });
+    assert!(total >= 50, "only {total} products became smaller");
 }
 
 /// Rewrites every family's model and compares it with its file; gives the number of places that were rewritten.

@@ -1,0 +1,113 @@
+//! Graphs in ONNX text: what a choice of tokens makes of them.
+
+use super::choose_early;
+use crate::ir::Graph;
+
+/// The nodes of a graph on tokens `x` [n, 8, 4] and `z` [n, 8, 4] behind the pass, with the number of narrowed products.
+fn chosen(nodes: &str) -> (usize, String) {
+    let values: Vec<String> = (0..16).map(|i| format!("{i}")).collect();
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\" : 17]>
+         g (float[n,8,4] x, float[n,8,4] z) => (float[n,m] y)
+         <float[4,4] w = {{{}}}, float[4] b = {{1, 2, 3, 4}}, float s = {{0.5}}, uint8 o = {{3}}, int64 first = {{0}}, int64 last = {{7}},
+          int64[2] two = {{0, 1}}, int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[4] heads = {{0, 8, 2, 2}},
+          int64[3] joined = {{0, 8, 4}}, int64[2] flat = {{-1, 4}}> {{ {nodes} }}",
+        values.join(", ")
+    );
+    let mut graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let products = choose_early(&mut graph);
+    graph.remove_dead();
+    let nodes = graph.topological().expect("an order");
+    let names = nodes.into_iter().filter_map(|id| {
+        let op = graph.op(id)?;
+        let inputs = graph.node_inputs(id);
+        let inputs = inputs
+            .into_iter()
+            .flatten()
+            .filter(|v| graph.initializer(*v).is_none());
+        let inputs: Vec<_> = inputs.map(|v| graph.name(v).to_owned()).collect();
+        Some(format!(
+            "{} = {}({})",
+            op.outputs[0],
+            op.op_type(),
+            inputs.join(", ")
+        ))
+    });
+    (products, names.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn a_choice_moves_before_sums_norms_and_products() {
+    let (products, text) = chosen(
+        "m = MatMul(x, w)  a = Add(m, b)  r = Add(a, z)  t = LayerNormalization<axis=-1>(r, b, b)
+         y = Gather<axis=1>(t, first)",
+    );
+    assert_eq!(products, 1);
+    let expected = "x/chosen = Slice(x)\nz/chosen = Slice(z)\nm/chosen = MatMul(x/chosen)\na/chosen = Add(m/chosen)\n\
+                    r/chosen = Add(a/chosen, z/chosen)\nt/chosen = LayerNormalization(r/chosen)\ny = Gather(t/chosen)";
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&text), sorted(expected), "{text}");
+}
+
+#[test]
+fn a_choice_moves_through_an_attention_up_to_the_queries() {
+    let (products, text) = chosen(
+        "q0 = Reshape(x, heads)  q = Transpose<perm=[0,2,1,3]>(q0)  k = Transpose<perm=[0,2,3,1]>(q0)
+         p = MatMul(q, k)  c = Softmax<axis=-1>(p)  v = MatMul(c, q)  h = Transpose<perm=[0,2,1,3]>(v)
+         j = Reshape(h, joined)  m = MatMul(j, w)  y = Gather<axis=1>(m, first)",
+    );
+    assert_eq!(products, 3, "{text}");
+    assert!(text.contains("q/chosen = Slice(q)\n"), "{text}");
+    assert!(text.contains("v/chosen = MatMul(c/chosen, q)\n"), "{text}");
+}
+
+#[test]
+fn a_dequantised_value_is_cut_where_it_is_codes() {
+    let (products, text) = chosen(
+        "u = QuantizeLinear(x, s, o)  d = DequantizeLinear(u, s, o)  m = MatMul(d, w)  k = MatMul(d, w)
+         c = Gather<axis=1>(m, first)  g = ReduceMean<axes=[1], keepdims=0>(k)  y = Add(c, g)",
+    );
+    assert_eq!(products, 1, "{text}");
+    assert!(text.contains("u/chosen = Slice(u)\n"), "{text}");
+    assert!(
+        text.contains("d/chosen = DequantizeLinear(u/chosen)\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn several_choices_keep_the_tokens_of_all() {
+    let (products, text) = chosen(
+        "m = MatMul(x, w)  c = Gather<axis=1>(m, first)  d = Slice(m, zero, one, one)  e = ReduceMean<axes=[1], keepdims=0>(d)
+         y = Add(c, e)",
+    );
+    assert_eq!(products, 1, "{text}");
+}
+
+#[test]
+fn what_is_read_whole_stays() {
+    for nodes in [
+        // all tokens, the last of them, a mean over them
+        "m = MatMul(x, w)  y = Reshape(m, flat)",
+        "m = MatMul(x, w)  y = Gather<axis=1>(m, last)",
+        "m = MatMul(x, w)  y = ReduceMean<axes=[1], keepdims=0>(m)",
+        // tokens are mixed before the choice
+        "m = MatMul(x, w)  t = Softmax<axis=1>(m)  y = Gather<axis=1>(t, first)",
+        // another reader, or a reader of the shape
+        "m = MatMul(x, w)  c = Gather<axis=1>(m, first)  g = ReduceMean<axes=[1], keepdims=0>(m)  y = Add(c, g)",
+        "m = MatMul(x, w)  c = Gather<axis=1>(m, first)  h = Shape(m)  f = Cast<to=1>(h)  g = ReduceMean<axes=[0], keepdims=0>(f)
+         y = Add(c, g)",
+        // a choice of channels
+        "m = MatMul(x, w)  y = Gather<axis=2>(m, first)",
+        // no product becomes smaller
+        "r = Relu(x)  y = Gather<axis=1>(r, first)",
+    ] {
+        let (products, text) = chosen(nodes);
+        assert_eq!(products, 0, "{nodes}");
+        assert!(!text.contains("chosen"), "{text}");
+    }
+}

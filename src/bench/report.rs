@@ -160,8 +160,8 @@ impl Display for Benchmark {
                 model.integer_products()
             )?;
         }
-        let warnings = self.warnings.iter();
-        warnings.map(|it| writeln!(f, "\nwarning: {it}")).collect()
+        let mut warnings = self.warnings.iter();
+        warnings.try_for_each(|it| writeln!(f, "\nwarning: {it}"))
     }
 }
 

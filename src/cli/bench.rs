@@ -6,12 +6,16 @@ use std::process::Command;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use vitq::bench::{self, Settings, bench};
+use vitq::bench::{self, Benchmark, Settings, bench};
 use vitq::run::Runtime;
+use vitq_passes::target::{ONNX_RUNTIME, PORTABLE, TRACT, Target};
 
 use super::progress::Bar;
 use super::runtime::RuntimeName;
 use super::{Verdict, print};
+
+/// How often every model has its turn, unless told otherwise.
+const ROUNDS: usize = 15;
 
 /// Compare the speed, size and memory of a float model and quantised ones on this machine
 ///
@@ -39,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     size: Option<NonZeroUsize>,
     /// How often every model has its turn of five runs
-    #[arg(long, value_name = "N", default_value = "15")]
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(ROUNDS).unwrap_or(NonZeroUsize::MIN))]
     rounds: NonZeroUsize,
     /// For programs
     #[arg(long)]
@@ -57,21 +61,49 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         print::json(&peak)?;
         return Ok(Verdict::Met);
     }
-    let mut benchmark = bench(
-        &args.float,
-        &args.quantised,
-        &settings,
-        &Bar::new(args.json),
-    )?;
-    for model in &mut benchmark.models {
-        model.peak_bytes = peak(&model.file.path, args);
-    }
+    let benchmark = measured(&args.float, &args.quantised, &settings, args.json)?;
     if args.json {
         print::json(&benchmark)?;
     } else {
         print::text(&benchmark.to_string())?;
     }
     Ok(Verdict::Met)
+}
+
+/// Times the models and measures the peak memory of each.
+pub fn measured(
+    float: &Path,
+    quantised: &[PathBuf],
+    settings: &Settings,
+    quiet: bool,
+) -> anyhow::Result<Benchmark> {
+    let mut benchmark = bench(float, quantised, settings, &Bar::new(quiet))?;
+    for model in &mut benchmark.models {
+        model.peak_bytes = peak(&model.file.path, settings);
+    }
+    Ok(benchmark)
+}
+
+/// How `vitq quantize --bench` measures: on one thread of the runtime that the target is for.
+pub fn settings_for(target: &Target, size: Option<u32>) -> anyhow::Result<Settings> {
+    let runtime = match (*target, fastest()) {
+        (TRACT, _) => Runtime::Tract,
+        (ONNX_RUNTIME | PORTABLE, RuntimeName::Onnxruntime) => Runtime::OnnxRuntime,
+        (ONNX_RUNTIME | PORTABLE, RuntimeName::Tract) => bail!(
+            "--bench measures in ONNX Runtime, which this build is without: build vitq with --features onnxruntime, or run `vitq bench --runtime tract` on the result"
+        ),
+        _ => bail!(
+            "--bench measures in ONNX Runtime and tract, and the target {} is for another runtime: leave it out",
+            target.name
+        ),
+    };
+    Ok(Settings {
+        runtime,
+        threads: 1,
+        batch: None,
+        size: size.and_then(|it| it.try_into().ok()),
+        rounds: ROUNDS,
+    })
 }
 
 fn fastest() -> RuntimeName {
@@ -99,11 +131,12 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
 }
 
 /// Peak memory of a model, measured in a process of its own; `None` where that doesn't work.
-fn peak(model: &Path, args: &Args) -> Option<u64> {
+fn peak(model: &Path, settings: &Settings) -> Option<u64> {
+    let runtime = RuntimeName::from(settings.runtime).to_possible_value()?;
     let mut command = Command::new(std::env::current_exe().ok()?);
-    command.args(["bench", "--peak", "--threads", &args.threads.to_string()]);
-    command.args(["--runtime", args.runtime.to_possible_value()?.get_name()]);
-    for (option, value) in [("--batch", args.batch), ("--size", args.size)] {
+    command.args(["bench", "--peak", "--runtime", runtime.get_name()]);
+    command.args(["--threads", &settings.threads.to_string()]);
+    for (option, value) in [("--batch", settings.batch), ("--size", settings.size)] {
         command.args(value.map(|it| format!("{option}={it}")));
     }
     let output = command.arg("--").arg(model).output().ok()?;

@@ -10,6 +10,15 @@ pub enum RuntimeName {
     Onnxruntime,
 }
 
+impl From<Runtime> for RuntimeName {
+    fn from(runtime: Runtime) -> Self {
+        match runtime {
+            Runtime::Tract => Self::Tract,
+            Runtime::OnnxRuntime => Self::Onnxruntime,
+        }
+    }
+}
+
 impl From<RuntimeName> for Runtime {
     fn from(name: RuntimeName) -> Self {
         match name {

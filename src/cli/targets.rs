@@ -24,6 +24,9 @@ fn described(target: &Target) -> String {
     text.push_str(&format!("  operator sets {opsets}\n"));
     let reasons = target.reasons.iter();
     text.extend(reasons.map(|reason| format!("  {reason}\n")));
+    if !target.measured {
+        text.push_str("  written by the runtime's documentation; it was not run in it\n");
+    }
     text
 }
 

@@ -7,4 +7,5 @@ mod budget;
 mod end_to_end;
 mod low_rank;
 mod sensitivity;
+mod targets;
 mod vitq;

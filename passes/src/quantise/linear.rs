@@ -13,7 +13,7 @@
 
 use crate::plan::{Activation, LinearPlan};
 use crate::structure::{Site, SiteKind};
-use crate::target::LinearForm;
+use crate::target::{BiasForm, LinearForm};
 use crate::transform::{TransformError, check_lengths, set_bias, weight_dims};
 
 use super::operand::{Operands, PreScale};
@@ -40,11 +40,14 @@ pub(super) fn emit(
     let target = operands.target;
     let graph = &mut *operands.graph;
     let kernel = weight::emit(graph, site, &fitted.weight, &dims, &target)?;
-    let result = if target.linear == LinearForm::Integer && site.kind == SiteKind::Linear {
-        let bias = bias::emit_float(graph, &site.name, &plan.bias);
+    let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
+    let bias = match target.bias {
+        BiasForm::Int32 => bias::emit(graph, &site.name, &fitted),
+        BiasForm::Float => bias::emit_float(graph, &site.name, &plan.bias),
+    };
+    let result = if integer {
         integer::emit(graph, site, (input, kernel), &fitted, bias)?
     } else {
-        let bias = bias::emit(graph, &site.name, &fitted);
         graph.set_input(site.node, 0, input);
         graph.set_input(site.node, 1, kernel);
         set_bias(graph, site, bias)?

@@ -23,7 +23,7 @@ use crate::ir::Graph;
 use crate::lower::choose_early;
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
-use crate::target::{self, Target};
+use crate::target::{Target, check_codes};
 use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
@@ -43,8 +43,9 @@ pub fn apply(
     target: &Target,
 ) -> Result<Report, ApplyError> {
     check_form(structure, plan)?;
+    check_codes(plan, target)?;
     opset::raise(graph, plan, target)?;
-    target::check(graph, target)?;
+    target.check(graph)?;
     for norm in &plan.norms {
         let index = structure.norms.iter().position(|n| n.name == norm.norm);
         let index = index.ok_or_else(|| ApplyError::UnknownNorm(norm.norm.clone()))?;

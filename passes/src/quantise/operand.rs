@@ -3,7 +3,7 @@
 use crate::ir::{Graph, Outlet};
 use crate::plan::Activation;
 use crate::structure::Site;
-use crate::target::Target;
+use crate::target::{Codes, Target};
 use crate::transform::{TransformError, check_lengths, scale};
 
 use super::{codebook, log, uniform};
@@ -92,7 +92,12 @@ impl<'g> Operands<'g> {
                 bits,
                 scale,
                 zero_point,
-            } => uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point),
+            } => match self.target.codes {
+                Codes::Unsigned => {
+                    uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point)
+                }
+                Codes::Symmetric => uniform::emit_symmetric(self.graph, name, scaled, *scale),
+            },
             Activation::Log { bits, step, shift } => {
                 log::emit(self.graph, name, scaled, *bits, *step, *shift)
             }

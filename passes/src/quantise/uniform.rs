@@ -6,8 +6,8 @@
 //! q = clamp(round(x/scale) + zero_point, 0, 2^b - 1)        x̂ = (q - zero_point)·scale
 //! ```
 //! Widths below 8 stay in uint8: ONNX Runtime runs that on its integer kernels and dequantises real 4-bit activations to float.
-//! QuantizeLinear saturates below by itself, `Min` does it above. Declined: scales that are not positive, zero points
-//! outside of the codes.
+//! QuantizeLinear saturates below by itself, `Min` does it above. Targets with symmetric codes get int8 with zero point 0 for the
+//! zero point 128 of 8 bits. Declined: scales that are not positive, zero points outside of the codes.
 
 use vitq_onnx::Tensor;
 
@@ -34,21 +34,38 @@ pub(super) fn emit(
         let problem = format!("the zero point {zero_point} is no code of {bits} bits (0 to {top})");
         return Err(TransformError::new(name, problem));
     }
-    let (scale, zero) = step(graph, name, scale, zero_point)?;
-    let mut codes = graph.insert(
-        "QuantizeLinear",
-        &format!("{name}/QuantizeLinear"),
-        &[value, scale, zero],
-    );
+    let step = step(graph, name, scale, zero_point)?;
+    let mut codes = quantise(graph, name, value, step);
     if bits < 8 {
         codes = at_most(graph, name, codes, top);
     }
-    Ok(graph.insert(
-        "DequantizeLinear",
-        &format!("{name}/DequantizeLinear"),
-        &[codes, scale, zero],
-    ))
+    Ok(dequantise(graph, name, codes, step))
 }
+
+/// As [`emit`], 8 bits around zero: int8 codes.
+pub(super) fn emit_symmetric(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    scale: f32,
+) -> Result<Outlet, TransformError> {
+    let step = initialisers(graph, name, scale, &Tensor::from_i8(&[], &[0]))?;
+    let codes = quantise(graph, name, value, step);
+    Ok(dequantise(graph, name, codes, step))
+}
+
+fn quantise(graph: &mut Graph, name: &str, value: Outlet, (scale, zero): Step) -> Outlet {
+    let label = format!("{name}/QuantizeLinear");
+    graph.insert("QuantizeLinear", &label, &[value, scale, zero])
+}
+
+fn dequantise(graph: &mut Graph, name: &str, codes: Outlet, (scale, zero): Step) -> Outlet {
+    let label = format!("{name}/DequantizeLinear");
+    graph.insert("DequantizeLinear", &label, &[codes, scale, zero])
+}
+
+/// Scale and zero point.
+type Step = (Outlet, Outlet);
 
 /// Scale and zero point as initialisers.
 pub(super) fn step(
@@ -56,13 +73,19 @@ pub(super) fn step(
     name: &str,
     scale: f32,
     zero_point: u8,
-) -> Result<(Outlet, Outlet), TransformError> {
+) -> Result<Step, TransformError> {
+    initialisers(graph, name, scale, &Tensor::from_u8(&[], &[zero_point]))
+}
+
+fn initialisers(
+    graph: &mut Graph,
+    name: &str,
+    scale: f32,
+    zero_point: &Tensor,
+) -> Result<Step, TransformError> {
     check_scale(name, scale)?;
     let scale = graph.add_initializer(&format!("{name}/scale"), &Tensor::from_f32(&[], &[scale]));
-    let zero = graph.add_initializer(
-        &format!("{name}/zero_point"),
-        &Tensor::from_u8(&[], &[zero_point]),
-    );
+    let zero = graph.add_initializer(&format!("{name}/zero_point"), zero_point);
     Ok((scale, zero))
 }
 

@@ -2,8 +2,9 @@
 
 use thiserror::Error;
 
-use super::Target;
+use super::{Codes, Target};
 use crate::ir::{Graph, Op};
+use crate::plan::{Activation, Decision, Plan};
 
 /// Operators by the standard operator set that brought them, for a message that names the node.
 const INTRODUCED: [(i64, &[&str]); 4] = [
@@ -57,11 +58,95 @@ pub enum TargetError {
         /// One that takes it.
         other: &'static str,
     },
+    /// Activations of fewer bits than the target has.
+    #[error(
+        "site `{site}`: the target {target} has no activations of fewer than 8 bits: give --bits w8a8 or w4a8 (and no narrower --edge-bits), or --target onnxruntime"
+    )]
+    Width {
+        /// The site.
+        site: String,
+        /// The target asked for.
+        target: &'static str,
+    },
+    /// A plan that was made for other codes.
+    #[error(
+        "site `{site}`: the plan quantises its input to {codes}, and the target {target} has int8 with zero point 0 alone: make the plan again with --target {target}"
+    )]
+    Codes {
+        /// The site.
+        site: String,
+        /// What the plan says.
+        codes: &'static str,
+        /// The target asked for.
+        target: &'static str,
+    },
 }
 
-/// Fails where the target cannot run `graph`, which is of its final operator set.
-pub(crate) fn check(graph: &Graph, target: &Target) -> Result<(), TargetError> {
-    check_domains(graph, target)?;
+impl Target {
+    /// Fails where the target cannot run `graph` for its operators.
+    ///
+    /// # Errors
+    /// An operator of a foreign domain, or too new an operator set.
+    pub fn check(&self, graph: &Graph) -> Result<(), TargetError> {
+        check_domains(graph, self)?;
+        check_opset(graph, self)
+    }
+
+    /// Fails where the target has no activations of `bits`.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check_width(&self, site: &str, bits: u32) -> Result<(), TargetError> {
+        match self.codes {
+            Codes::Symmetric if bits < 8 => Err(TargetError::Width {
+                site: site.to_owned(),
+                target: self.name,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Fails where the target lacks the codes of the plan's activations.
+pub(crate) fn check_codes(plan: &Plan, target: &Target) -> Result<(), TargetError> {
+    if target.codes == Codes::Unsigned {
+        return Ok(());
+    }
+    plan.sites.iter().try_for_each(|site| {
+        let mut activations = match &site.decision {
+            Decision::Float { .. } => vec![],
+            Decision::Linear(linear) => vec![&linear.activation],
+            Decision::Product { left, right } => vec![left, right],
+        }
+        .into_iter();
+        activations.try_for_each(|it| check_symmetric(&site.site, it, target))
+    })
+}
+
+fn check_symmetric(
+    site: &str,
+    activation: &Activation,
+    target: &Target,
+) -> Result<(), TargetError> {
+    let codes = match activation {
+        Activation::Uniform {
+            bits: 8,
+            zero_point: 128,
+            ..
+        } => return Ok(()),
+        Activation::Uniform { bits: 8, .. } => "codes that do not lie around zero",
+        Activation::Uniform { bits, .. } => return target.check_width(site, *bits),
+        Activation::Log { .. } => "logarithmic codes",
+        Activation::Codebook { .. } => "a codebook",
+    };
+    Err(TargetError::Codes {
+        site: site.to_owned(),
+        codes,
+        target: target.name,
+    })
+}
+
+fn check_opset(graph: &Graph, target: &Target) -> Result<(), TargetError> {
     let found = graph.opset();
     let Some(newest) = target.newest_opset.filter(|&newest| found > newest) else {
         return Ok(());

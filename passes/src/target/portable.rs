@@ -1,6 +1,6 @@
 //! Any runtime that follows the standard.
 
-use super::{LinearForm, Target};
+use super::{BiasForm, Codes, LinearForm, Target};
 
 /// Plain QDQ of the types that every runtime has.
 pub const PORTABLE: Target = Target {
@@ -15,5 +15,9 @@ pub const PORTABLE: Target = Target {
     newest_opset: Some(20),
     packed_opset: None,
     linear: LinearForm::Dequantised,
+    bias: BiasForm::Int32,
+    codes: Codes::Unsigned,
+    costs: None,
     standard_only: true,
+    measured: true,
 };

@@ -1,6 +1,6 @@
 //! tract as it is, without `vitq-tract`.
 
-use super::{LinearForm, Target};
+use super::{BiasForm, Codes, LinearForm, Target};
 
 /// Integer products that stand in the graph: tract fuses none.
 pub const TRACT: Target = Target {
@@ -16,5 +16,9 @@ pub const TRACT: Target = Target {
     newest_opset: None,
     packed_opset: None,
     linear: LinearForm::Integer,
+    bias: BiasForm::Float,
+    codes: Codes::Unsigned,
+    costs: None,
     standard_only: true,
+    measured: true,
 };

@@ -3,7 +3,7 @@
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Decision, LinearPlan, LowRank, Plan, Weight};
 use vitq_passes::quantise::{ApplyError, apply};
-use vitq_passes::target::{ALL, ONNX_RUNTIME, PORTABLE, TRACT, Target};
+use vitq_passes::target::{ALL, ONNX_RUNTIME, OPENVINO, PORTABLE, TENSORRT, TRACT, Target};
 
 use crate::linear::{INPUTS, OUTPUTS, codebooks, linear, network, uniform, weight};
 use crate::support::{codes, parse, plan, structure, write_case};
@@ -94,6 +94,53 @@ fn four_bit_codes_are_int8_where_a_target_has_no_uint4() {
         let quantised = judge(&network("N", true), linear, &target, "everywhere");
         assert_eq!(quantised.opset(), 17);
         assert!(!quantised.ops().any(|(_, op)| op.is("Gather")));
+    }
+}
+
+#[test]
+fn symmetric_codes_are_int8_around_zero() {
+    for (batch, bias) in [("N", true), ("2", false)] {
+        let linear = linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS));
+        let quantised = judge(&network(batch, bias), linear, &TENSORRT, "everywhere");
+        let text = quantised.to_string();
+        assert!(
+            !text.contains("uint8") && !text.contains("int32["),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn openvino_gets_the_form_of_onnx_runtime() {
+    for linear in linears() {
+        let plan = plan(vec![("fc", Decision::Linear(linear))]);
+        let [ours, same] = [OPENVINO, ONNX_RUNTIME].map(|it| {
+            let applied = applied(&network("N", true), &plan, &it);
+            applied.unwrap_or_else(|e| panic!("{e}")).to_string()
+        });
+        assert_eq!(ours, same);
+    }
+}
+
+#[test]
+fn codes_that_a_target_lacks_are_named() {
+    let refused = |activation| {
+        let decision = Decision::Linear(linear(activation, weight(8, INPUTS, OUTPUTS)));
+        let plan = plan(vec![("fc", decision)]);
+        match applied(&network("N", true), &plan, &TENSORRT) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(refused(uniform(8, 128)), "");
+    let [codebook, ..] = codebooks();
+    for (activation, word) in [
+        (uniform(4, 8), "--bits w8a8"),
+        (uniform(8, 3), "--target tensorrt"),
+        (codebook, "--target tensorrt"),
+    ] {
+        let said = refused(activation);
+        assert!(said.contains("`fc`") && said.contains(word), "{said}");
     }
 }
 

@@ -8,7 +8,7 @@ use super::feed::Feed;
 use super::{Fusion, Settings};
 use crate::error::Error;
 use crate::model::ModelFile;
-use crate::run::{self, Executor, RunError, RunOptions, Runtime};
+use crate::run::{self, Executor, RunError, RunOptions, Runtime, TractForm};
 
 /// Name of the operator that tract's integer Linears become.
 const TRACT_LINEAR: &str = "integer Linear";
@@ -25,7 +25,11 @@ impl Loaded {
     pub fn load(path: &Path, feed: &Feed, settings: &Settings) -> Result<Self, Error> {
         let options = RunOptions {
             threads: settings.threads,
-            fuse: true,
+            tract: if settings.stock {
+                TractForm::Stock
+            } else {
+                TractForm::Fused
+            },
             ..RunOptions::default()
         };
         let executor = run::load_file(settings.runtime, path, &feed.dims(), &options);
@@ -50,7 +54,10 @@ impl Loaded {
         match (self.runtime, self.executor.fused()) {
             (Runtime::Tract, Some(fused)) => {
                 let graph = ModelFile::open(&self.path)?.graph;
-                Ok(Fusion::with_fused(&graph, TRACT_LINEAR, fused))
+                Ok(match self.options.tract {
+                    TractForm::Fused => Fusion::with_fused(&graph, TRACT_LINEAR, fused),
+                    TractForm::Stock | TractForm::Exact => Fusion::of(&graph),
+                })
             }
             _ => {
                 let optimised = run::optimised_by_onnx_runtime(&self.path, &self.options);

@@ -27,6 +27,8 @@ pub use spread::Spread;
 pub struct Settings {
     /// What runs the models; tract with [`vitq_tract::fuse`].
     pub runtime: Runtime,
+    /// Whether tract runs them as it is, without [`vitq_tract`].
+    pub stock: bool,
     /// Threads of one run; tract has one.
     pub threads: usize,
     /// Samples of one run where the models leave it free; 1 unless given.

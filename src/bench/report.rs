@@ -9,6 +9,7 @@ use super::{Fusion, Settings, Spread};
 use crate::error::Error;
 use crate::report::FileReport;
 use crate::report::text::Bytes;
+use crate::run::Runtime;
 
 /// Version of the JSON form; within one, fields are only added.
 pub const VERSION: u32 = 1;
@@ -78,7 +79,7 @@ impl Benchmark {
         }
         Ok(Self {
             version: VERSION,
-            runtime: settings.runtime.to_string(),
+            runtime: runtime(settings),
             threads: settings.threads,
             batch,
             rounds: settings.rounds,
@@ -88,6 +89,14 @@ impl Benchmark {
                 .collect(),
             models: reports,
         })
+    }
+}
+
+fn runtime(settings: &Settings) -> String {
+    match (settings.runtime, settings.stock) {
+        (Runtime::Tract, true) => "stock tract".into(),
+        (Runtime::Tract, false) => "tract with vitq-tract".into(),
+        (runtime, _) => runtime.to_string(),
     }
 }
 

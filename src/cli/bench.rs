@@ -33,6 +33,9 @@ pub struct Args {
     /// What runs the models: ONNX Runtime, or tract with the crate vitq-tract [default: onnxruntime, or tract in a build without it]
     #[arg(long, value_enum, default_value_t = fastest(), hide_default_value = true)]
     runtime: RuntimeName,
+    /// Run the models in tract as it is, without vitq-tract
+    #[arg(long)]
+    stock: bool,
     /// Threads of one run in ONNX Runtime; tract has one
     #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZeroUsize,
@@ -99,6 +102,7 @@ pub fn settings_for(target: &Target, size: Option<u32>) -> anyhow::Result<Settin
     };
     Ok(Settings {
         runtime,
+        stock: *target == TRACT,
         threads: 1,
         batch: None,
         size: size.and_then(|it| it.try_into().ok()),
@@ -121,8 +125,12 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
             "tract runs a model on one thread: leave --threads out, or use --runtime onnxruntime"
         );
     }
+    if runtime != Runtime::Tract && args.stock {
+        bail!("--stock is for --runtime tract");
+    }
     Ok(Settings {
         runtime,
+        stock: args.stock,
         threads: args.threads.get(),
         batch: args.batch.map(NonZeroUsize::get),
         size: args.size.map(NonZeroUsize::get),
@@ -136,6 +144,7 @@ fn peak(model: &Path, settings: &Settings) -> Option<u64> {
     let mut command = Command::new(std::env::current_exe().ok()?);
     command.args(["bench", "--peak", "--runtime", runtime.get_name()]);
     command.args(["--threads", &settings.threads.to_string()]);
+    command.args(settings.stock.then_some("--stock"));
     for (option, value) in [("--batch", settings.batch), ("--size", settings.size)] {
         command.args(value.map(|it| format!("{option}={it}")));
     }

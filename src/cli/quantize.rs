@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Measure what was gained on this machine, as `vitq bench` does on one thread: in ONNX Runtime (in a build with it), in
-    /// tract for --target tract
+    /// stock tract for --target tract
     #[arg(long)]
     bench: bool,
     #[command(flatten)]

@@ -49,12 +49,22 @@ pub struct RunOptions {
     pub threads: usize,
     /// Whether the runtime may rewrite the graph for speed.
     pub optimise: bool,
-    /// Whether quantised Linears are multiplied in integers in tract ([`vitq_tract::fuse`]), as a program made for speed does
-    /// it; ONNX Runtime does so when it optimises.
-    pub fuse: bool,
+    /// What tract is given of [`vitq_tract`].
+    pub tract: TractForm,
     /// The shared library of ONNX Runtime; without it the environment variable `ORT_DYLIB_PATH`
     /// says where it is. The first one loaded serves the whole process.
     pub library: Option<PathBuf>,
+}
+
+/// How much of [`vitq_tract`] is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TractForm {
+    /// Nothing: tract as it is. It refuses some quantised models and evaluates some silently wrong.
+    Stock,
+    /// Its quantisation operators, which do what ONNX says.
+    Exact,
+    /// Those, and quantised Linears multiplied in integers ([`vitq_tract::fuse`]), as in a program made for speed.
+    Fused,
 }
 
 impl Default for RunOptions {
@@ -62,7 +72,7 @@ impl Default for RunOptions {
         Self {
             threads: 1,
             optimise: true,
-            fuse: false,
+            tract: TractForm::Exact,
             library: None,
         }
     }
@@ -80,7 +90,7 @@ pub trait Executor: Send + Sync {
     /// The names of the values that [`run`](Self::run) gives: the graph's outputs, then the taps.
     fn outputs(&self) -> &[String];
 
-    /// How many Linears [`RunOptions::fuse`] made integer ones; `None` where the runtime fuses by itself.
+    /// How many Linears [`TractForm::Fused`] made integer ones; `None` where the runtime fuses by itself.
     fn fused(&self) -> Option<usize>;
 }
 

@@ -57,7 +57,31 @@ fn is_told(told: &Value, runtime: &str) {
 
 #[test]
 fn speed_in_tract() {
-    is_told(&fixture("tract"), "tract");
+    is_told(&fixture("tract"), "tract with vitq-tract");
+}
+
+#[test]
+fn stock_tract_multiplies_codes_in_float() {
+    let folder = Folder::new();
+    let (model, calib) = (digits("model.onnx"), digits("images/calib"));
+    let made = |target| {
+        let out = folder.path(target);
+        quantize(&model, &calib, &out, &["--quiet", "--target", target]).succeeds();
+        text(&out)
+    };
+    let (qdq, integer) = (made("onnxruntime"), made("tract"));
+    let more = [&qdq, &integer, "--runtime", "tract", "--stock", "--json"];
+    let told: Value = serde_json::from_str(&bench(&text(&model), &more).succeeds().stdout).unwrap();
+    assert_eq!(told["runtime"], "stock tract");
+    let fusion = |i: usize| &told["models"][i]["fusion"];
+    assert_eq!(fusion(1)["unfused"], 21, "{told}");
+    assert_eq!(
+        (
+            &fusion(2)["unfused"],
+            &fusion(2)["integer"]["MatMulInteger"]
+        ),
+        (&0.into(), &21.into())
+    );
 }
 
 #[cfg(feature = "onnxruntime")]
@@ -97,6 +121,7 @@ fn wrong_input() {
     tract(&path, &[&text(&digits("classes.txt"))]).refuses(&["classes.txt"]);
     tract(&path, &[&other]).refuses(&["other.onnx", "other inputs", "[1, 4]"]);
     tract(&path, &["--threads", "2"]).refuses(&["tract", "--threads"]);
+    bench(&path, &["--runtime", "onnxruntime", "--stock"]).refuses(&["--stock"]);
     tract(&fixed, &["--batch", "2"]).refuses(&["fixed.onnx", "--batch is 2"]);
     tract(&path, &["--batch", "999999999"]).refuses(&["--batch"]);
     tract(&free, &[]).refuses(&["free.onnx", "--size"]);

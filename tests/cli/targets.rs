@@ -121,7 +121,7 @@ fn the_gain_is_expected_by_site_and_measured() {
     assert_eq!(told["bench"], Value::Null);
 
     let told = report(&folder, &["--target", "tract", "--bench"]);
-    assert_eq!(told["bench"]["runtime"], "tract");
+    assert_eq!(told["bench"]["runtime"], "stock tract");
     let models = told["bench"]["models"].as_array().unwrap();
     assert_eq!(models[1]["path"], told["output"]["path"]);
     assert!(models[1]["ms"]["median"].as_f64() > Some(0.0), "{told}");

@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 
 use super::panics::caught;
 use super::vector::release_upper_halves;
-use super::{Array, Executor, RunError, RunOptions, Runtime, Signature};
+use super::{Array, Executor, RunError, RunOptions, Runtime, Signature, TractForm};
 
 /// A model that tract has prepared. A run has its own state, so runs may overlap.
 pub struct TractModel {
@@ -29,7 +29,9 @@ impl TractModel {
         options: &RunOptions,
     ) -> Result<Self, RunError> {
         let mut proto = ModelProto::decode(bytes).map_err(|e| RunError::Decode(e.to_string()))?;
-        vitq_tract::widen(&mut proto)?;
+        if options.tract != TractForm::Stock {
+            vitq_tract::widen(&mut proto)?;
+        }
         let prepared = caught(|| prepare(&proto, &signature, options)).map_err(panicked)?;
         let Prepared {
             plan,
@@ -93,15 +95,16 @@ fn prepare(
 ) -> Result<Prepared, RunError> {
     // value_info may hold a symbolic batch, which contradicts an input whose dims are fixed.
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    vitq_tract::register(&mut onnx.op_register);
+    if options.tract != TractForm::Stock {
+        vitq_tract::register(&mut onnx.op_register);
+    }
     let mut model = onnx.model_for_proto_model(proto).map_err(loading)?;
     fix_inputs(&mut model, signature)?;
     let places = select_outputs(&mut model, &signature.outputs)?;
     let mut typed = model.into_typed().map_err(loading)?;
-    let fused = if options.fuse {
-        vitq_tract::fuse(&mut typed).map_err(loading)?
-    } else {
-        0
+    let fused = match options.tract {
+        TractForm::Fused => vitq_tract::fuse(&mut typed).map_err(loading)?,
+        TractForm::Stock | TractForm::Exact => 0,
     };
     let typed = if options.optimise {
         optimised(typed)

@@ -64,7 +64,7 @@ pub fn bench(
 /// Loads a model, runs it once and tells the peak memory of this process since; `None` where the system doesn't say.
 ///
 /// # Errors
-/// As [`bench`].
+/// As [`bench()`].
 pub fn peak_memory(model: &Path, settings: &Settings) -> Result<Option<u64>, Error> {
     let feed = Feed::of(model, settings)?;
     memory::forget_peak();

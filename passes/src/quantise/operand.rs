@@ -94,7 +94,9 @@ impl<'g> Operands<'g> {
                 zero_point,
             } => match self.target.codes {
                 Codes::Unsigned => {
-                    uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point)
+                    let step = (*scale, *zero_point);
+                    let quantiser = self.target.quantiser;
+                    uniform::emit(self.graph, name, scaled, *bits, step, quantiser)
                 }
                 Codes::Symmetric => uniform::emit_symmetric(self.graph, name, scaled, *scale),
             },

@@ -40,6 +40,8 @@ pub struct Target {
     pub bias: BiasForm,
     /// What activations are quantised to.
     pub codes: Codes,
+    /// How they are quantised.
+    pub quantiser: Quantiser,
     /// What operations cost, where that was measured.
     pub costs: Option<Costs>,
     /// Whether operators of other domains than ONNX's own are refused.
@@ -85,6 +87,15 @@ pub enum Codes {
     Unsigned,
     /// int8 with zero point 0: 8 bits, evenly spaced.
     Symmetric,
+}
+
+/// How the codes of an activation are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantiser {
+    /// `QuantizeLinear`
+    Operator,
+    /// The same in arithmetic of floats, where `QuantizeLinear` is slow.
+    Arithmetic,
 }
 
 impl Target {

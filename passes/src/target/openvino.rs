@@ -1,6 +1,6 @@
 //! OpenVINO on CPUs.
 
-use super::{BiasForm, Codes, LinearForm, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
 
 /// The same form as ONNX Runtime's: with 2026.4 every Linear of a DeiT-S so written ran as an int8 product, 2.4 to 2.7 times as
 /// fast as float on one thread; int8 activations or a float bias changed nothing.
@@ -20,6 +20,7 @@ pub const OPENVINO: Target = Target {
     linear: LinearForm::Dequantised,
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
+    quantiser: Quantiser::Operator,
     costs: None,
     standard_only: true,
     measured: true,

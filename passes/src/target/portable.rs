@@ -1,6 +1,6 @@
 //! Any runtime that follows the standard.
 
-use super::{BiasForm, Codes, LinearForm, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
 
 /// Plain QDQ of the types that every runtime has.
 pub const PORTABLE: Target = Target {
@@ -17,6 +17,7 @@ pub const PORTABLE: Target = Target {
     linear: LinearForm::Dequantised,
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
+    quantiser: Quantiser::Operator,
     costs: None,
     standard_only: true,
     measured: true,

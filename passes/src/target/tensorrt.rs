@@ -1,6 +1,6 @@
 //! NVIDIA TensorRT, from version 10 on, which builds an engine with the quantisers that stand in the graph ("explicit quantisation").
 
-use super::{BiasForm, Codes, LinearForm, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
 
 /// The rules of its documentation (Working with Quantized Types; the operator table of ONNX-TensorRT). No TensorRT has run it here.
 pub const TENSORRT: Target = Target {
@@ -20,6 +20,7 @@ pub const TENSORRT: Target = Target {
     linear: LinearForm::Dequantised,
     bias: BiasForm::Float,
     codes: Codes::Symmetric,
+    quantiser: Quantiser::Operator,
     costs: None,
     standard_only: true,
     measured: false,

@@ -1,85 +1,26 @@
 #!/usr/bin/env python3
-"""Write a ViT of a well-known size with random, trained-like weights (numpy and onnx alone, no torch).
+"""Write a vision transformer of a well-known size with random, trained-like weights (numpy and onnx alone, no torch).
 
-    python models.py {deit_tiny,deit_small,vit_base} OUT.onnx
+    python models.py {deit_tiny,deit_small,vit_base,swin_tiny} OUT.onnx
 
-Patch 16, image 224, 12 blocks, 1,000 classes, opset 17, symbolic batch; the operators are those of a TorchScript
-export of timm's class: fused qkv taken apart by Split and Squeeze, GELU as an Erf chain, Gemm as head.
+Image 224, 1,000 classes, opset 17, symbolic batch; the operators are those of a TorchScript export of timm's class. ViTs: patch 16,
+12 blocks, fused qkv taken apart by Split and Squeeze, GELU as an Erf chain, Gemm as head. Swin: see swin.py.
 """
 
 import argparse
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+import swin
+from builder import IMAGE, Builder
 
 SIZES = {"deit_tiny": (192, 3), "deit_small": (384, 6), "vit_base": (768, 12)}  # dim, heads
-DEPTH, IMAGE, PATCH, CLASSES = 12, 224, 16, 1000
+DEPTH, PATCH = 12, 16
 TOKENS = (IMAGE // PATCH) ** 2 + 1
 
 
-class Weights:
-    """Random parameters with the spread of trained ones, a few outlier channels included."""
-
-    def __init__(self, seed):
-        self.random = np.random.default_rng(seed)
-
-    def linear(self, inputs, outputs):
-        """[inputs, outputs]: a normal cut at two sigmas that keeps the variance of its input."""
-        w = np.clip(self.random.standard_normal((inputs, outputs), np.float32), -2, 2)
-        return w * np.float32(inputs**-0.5)
-
-    def bias(self, channels):
-        """[channels]: away from zero."""
-        return 0.1 * self.random.standard_normal(channels, np.float32)
-
-    def layer_norm(self, dim):
-        """Scale and shift, [dim] each: scales around 1, one channel in a hundred ten times as large."""
-        scale = 1 + 0.2 * self.random.standard_normal(dim, np.float32)
-        scale[self.random.choice(dim, max(1, dim // 100), replace=False)] *= 10
-        return scale, 0.2 * self.random.standard_normal(dim, np.float32)
-
-
-class Builder:
-    """Collects nodes and initialisers; each method returns the name of the value that it made."""
-
-    def __init__(self, seed):
-        self.nodes, self.initialisers, self.weights = [], [], Weights(seed)
-
-    def constant(self, name, array):
-        """Add an initialiser."""
-        self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def node(self, op, inputs, name, outputs=None, **attributes):
-        """Add a node called `name`."""
-        outputs = outputs or [f"{name}_output_0"]
-        self.nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
-        return outputs[0]
-
-    def reshape(self, x, shape, name):
-        """Reshape; 0 in the shape keeps a dimension, so that the batch stays symbolic."""
-        return self.node("Reshape", [x, self.constant(f"{name}.shape", np.array(shape, np.int64))], name)
-
-    def linear(self, x, module, inputs, outputs):
-        """MatMul and Add."""
-        path = "/" + module.replace(".", "/")
-        weight = self.constant(f"{module}.weight", self.weights.linear(inputs, outputs))
-        bias = self.constant(f"{module}.bias", self.weights.bias(outputs))
-        return self.node("Add", [bias, self.node("MatMul", [x, weight], f"{path}/MatMul")], f"{path}/Add")
-
-    def layer_norm(self, x, module, dim):
-        """LayerNormalization over the last axis."""
-        scale, shift = self.weights.layer_norm(dim)
-        inputs = [x, self.constant(f"{module}.weight", scale), self.constant(f"{module}.bias", shift)]
-        return self.node("LayerNormalization", inputs, f"/{module}/LayerNormalization", axis=-1, epsilon=1e-6)
-
-    def gelu(self, x, path):
-        """x/2 (1 + erf(x/sqrt 2)), operator by operator."""
-        scalar = {k: self.constant(f"{path}.{k}", np.float32(v)) for k, v in {"root": 2**0.5, "one": 1, "half": 0.5}.items()}
-        erf = self.node("Erf", [self.node("Div", [x, scalar["root"]], f"{path}/Div")], f"{path}/Erf")
-        gate = self.node("Add", [erf, scalar["one"]], f"{path}/Add")
-        return self.node("Mul", [self.node("Mul", [x, gate], f"{path}/Mul"), scalar["half"]], f"{path}/Mul_1")
+class Vit(Builder):
+    """A plain ViT with a class token."""
 
     def patches(self, x, dim):
         """Patch embedding, class token and position embedding: [batch, TOKENS, dim]."""
@@ -111,16 +52,11 @@ class Builder:
         y = self.node("Transpose", [self.node("MatMul", [p, v], f"{path}/MatMul_1")], f"{path}/Transpose_2", perm=[0, 2, 1, 3])
         return self.linear(self.reshape(y, [0, TOKENS, dim], f"{path}/Reshape_1"), f"{module}.proj", dim, dim)
 
-    def mlp(self, x, module, dim):
-        """Linear, GELU, Linear."""
-        x = self.gelu(self.linear(x, f"{module}.fc1", dim, 4 * dim), "/" + module.replace(".", "/") + "/act")
-        return self.linear(x, f"{module}.fc2", 4 * dim, dim)
-
 
 def vit(size, seed=0):
     """Return the ModelProto of a size in SIZES."""
     dim, heads = SIZES[size]
-    b = Builder(seed)
+    b = Vit(seed)
     x = b.patches("input", dim)
     for i in range(DEPTH):
         block = f"blocks.{i}"
@@ -130,22 +66,16 @@ def vit(size, seed=0):
         x = b.node("Add", [x, y], f"/{block}/Add_1")
     x = b.layer_norm(x, "norm", dim)
     x = b.node("Gather", [x, b.constant("token", np.int64(0))], "/Gather", axis=1)
-    weight = b.constant("head.weight", b.weights.linear(dim, CLASSES).T)
-    b.node("Gemm", [x, weight, b.constant("head.bias", b.weights.bias(CLASSES))], "/head/Gemm", ["logits"], transB=1)
-
-    value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-    inputs, outputs = [value("input", ["batch", 3, IMAGE, IMAGE])], [value("logits", ["batch", CLASSES])]
-    graph = helper.make_graph(b.nodes, size, inputs, outputs, b.initialisers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return b.model(size, (x, dim))
 
 
 def main():
     """Write one model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("size", choices=SIZES)
+    parser.add_argument("size", choices=[*SIZES, "swin_tiny"])
     parser.add_argument("out")
     args = parser.parse_args()
-    model = vit(args.size)
+    model = swin.tiny() if args.size == "swin_tiny" else vit(args.size)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, args.out)
 

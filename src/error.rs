@@ -116,6 +116,14 @@ pub enum Error {
         /// What does not fit.
         source: vitq_passes::quantise::ApplyError,
     },
+    /// The target cannot run the model.
+    #[error("{}: {source}", path.display())]
+    Target {
+        /// The model.
+        path: PathBuf,
+        /// What stands against it.
+        source: vitq_passes::target::TargetError,
+    },
     /// A pass left a graph that is not sound.
     #[error("{}: the quantised graph is not sound ({}); this is a fault of vitq: please report it", path.display(), faults.join("; "))]
     Unsound {

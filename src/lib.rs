@@ -5,6 +5,7 @@
 //! [`pipeline`] is that road in one function; [`input`] and [`run`] feed and run models along it.
 
 pub mod batches;
+pub mod bench;
 pub mod budget;
 pub mod calibrate;
 pub mod contract;

@@ -48,7 +48,7 @@ pub struct Quantizer {
     pub(crate) samples: usize,
     pub(crate) budget: Option<Budget>,
     auto_rank: bool,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 /// Files of one quantisation.
@@ -99,7 +99,11 @@ impl Quantizer {
 
     /// All other settings of the numbers.
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+        let symmetric = self.target.is_symmetric();
+        self.settings = Settings {
+            symmetric,
+            ..settings
+        };
         self
     }
 
@@ -125,6 +129,7 @@ impl Quantizer {
     /// The runtime that the model is written for.
     pub fn target(mut self, target: Target) -> Self {
         self.target = target;
+        self.settings.symmetric = target.is_symmetric();
         self
     }
 
@@ -163,16 +168,17 @@ impl Quantizer {
             settings: outcome.plan.settings.clone(),
             calibration: calibration.first(self.samples).describe(),
             seconds,
-            sites: SitesReport::new(&model, &outcome),
+            sites: SitesReport::new(&model, &outcome, &self.target),
             verification,
+            bench: None,
         })
     }
 
     /// Calibration alone: the numbers, and what was seen on the way to them.
     ///
     /// # Errors
-    /// There is nothing to quantise, a name to keep float is no site's, the budget cannot be kept, or a sample or the model
-    /// does not work.
+    /// There is nothing to quantise, a name to keep float is no site's, the target cannot run the result, the budget cannot
+    /// be kept, or a sample or the model does not work.
     pub fn plan(
         &self,
         model: &FloatModel,
@@ -181,6 +187,7 @@ impl Quantizer {
     ) -> Result<Outcome, Error> {
         model.require_sites(self.settings.scope)?;
         self.require_known_names(model)?;
+        self.require_target(model)?;
         if let Some(budget) = self.budget {
             return budget::plan(self, budget, (model, calibration), progress);
         }
@@ -334,6 +341,20 @@ impl Quantizer {
             }
         }
         Ok(())
+    }
+
+    /// Fails before anything is calibrated where the target could not run the result.
+    fn require_target(&self, model: &FloatModel) -> Result<(), Error> {
+        let settings = &self.settings;
+        let sites = model.structure.sites.iter();
+        let mut quantised = sites.filter(|site| settings.float_reason(site).is_none());
+        let fits = self.target.check(&model.graph).and_then(|()| {
+            quantised.try_for_each(|it| self.target.check_width(&it.name, settings.bits(it).1))
+        });
+        fits.map_err(|source| Error::Target {
+            path: model.path.clone(),
+            source,
+        })
     }
 
     /// The settings in words, for the plan and the emitted model's metadata.

@@ -7,7 +7,7 @@
 pub mod allocate;
 mod quality;
 mod size;
-mod speed;
+pub(crate) mod speed;
 mod table;
 mod word;
 
@@ -115,6 +115,11 @@ pub enum BudgetError {
         "--budget {0}: the cost model knows no codebooks of activations; give activations 7 or 8 bits, or --codes uniform"
     )]
     Unpriced(Budget),
+    /// The target has no cost model.
+    #[error(
+        "--budget speedup= needs a cost model, and there is none of the target {0}: give --target onnxruntime, or --budget size="
+    )]
+    NoCosts(&'static str),
     /// The widest widths err too much.
     #[error(
         "--budget {budget} cannot be kept: the widest widths reach {reached} on the samples held out; try --effort balanced, or --keep-float for the dearest sites (`vitq sensitivity`)"

@@ -15,6 +15,7 @@ use super::{BudgetError, Job, Size};
 use crate::calibrate::{Outcome, Width, Widths};
 use crate::error::Error;
 use crate::pipeline::Quantizer;
+use crate::quant::around_zero;
 
 /// Times that a file too large leads to a tighter choice.
 const ROUNDS: usize = 8;
@@ -184,7 +185,9 @@ fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
 }
 
 fn packed(job: &Job<'_>, bits: u32) -> bool {
-    bits <= 4 && job.quantizer.settings.codes.codebook(bits)
+    let quantizer = job.quantizer;
+    let target = quantizer.target.packed_opset.is_some();
+    target && bits <= 4 && quantizer.settings.codes.codebook(bits)
 }
 
 /// A plan that takes as much room as one with these widths, all numbers zero.
@@ -254,6 +257,9 @@ fn linear(
 }
 
 fn activation(job: &Job<'_>, bits: u32) -> Activation {
+    if job.quantizer.settings.symmetric {
+        return around_zero(1.0, bits);
+    }
     if job.quantizer.settings.codes.codebook(bits) {
         // As many segments as there can be, with steps of the usual size.
         let segments = [(4, -16, -8), (1, -8, 0), (2, 0, 8), (4, 8, 16)];

@@ -1,41 +1,36 @@
 //! `speedup=`: the least predicted error with which the target's cost model predicts so much speed.
 //!
-//! `time = Σ_float sites MACs + Σ_quantised sites MACs / 3.6 + 22·Σ elements`, in units of a float multiply-accumulate;
-//! `elements` are those that products read and write, in whose number everything that is no product (LayerNormalization,
-//! GELU, Softmax, residuals) grows. The 3.6 is ONNX Runtime's int8 over its float GEMM at these shapes on AVX512-VNNI (3.3 to
-//! 4.1 measured), the 22 is fitted: with all Linears quantised the model gives 2.0, 2.4 and 2.9 for DeiT-T, S and B, where
-//! 1.87, 2.44 and 2.90 were measured on one core. A prediction, no promise: machines differ.
+//! `time = Σ_float sites MACs + Σ_quantised sites MACs / 3.6 + 22·Σ elements` in ONNX Runtime, in units of a float
+//! multiply-accumulate; `elements` are those that products read and write, in whose number everything that is no product
+//! (LayerNormalization, GELU, Softmax, residuals) grows. The numbers are a rule of the target
+//! ([`Costs`]). A prediction, no promise: machines differ.
+
+use vitq_passes::target::Costs;
 
 use super::allocate::{Candidate, allocate};
-use super::table::Table;
+use super::table::{Row, Table};
 use super::{BudgetError, Job};
 use crate::calibrate::candidates::Work;
 use crate::calibrate::{Outcome, Width};
 use crate::error::Error;
 
-/// Units of time a float multiply-accumulate takes: whole ones, tenths of a quantised one.
-const FLOAT: u64 = 36;
-/// The same of a quantised one.
-const QUANTISED: u64 = 10;
-/// What an element of an operand or a result costs, in float multiply-accumulates.
-const ELEMENT: u64 = 22;
-
 /// Calibrates with the predicted speed-up.
-pub fn plan(job: &Job<'_>, speedup: f64) -> Result<Outcome, Error> {
+pub(super) fn plan(job: &Job<'_>, speedup: f64) -> Result<Outcome, Error> {
     let settings = &job.quantizer.settings;
     if settings.codes.codebook(settings.activation_bits) {
         return Err(BudgetError::Unpriced(job.budget).into());
     }
+    let target = &job.quantizer.target;
+    let Some(costs) = target.costs else {
+        return Err(BudgetError::NoCosts(target.name).into());
+    };
     let table = Table::of_speeds(job)?;
-    let float: u64 = table.sites.iter().map(|site| time(site.work, false)).sum();
-    let chosen: u64 = table
-        .rows
-        .iter()
-        .map(|row| time(work(&table, row.site), false))
-        .sum();
+    let sites = table.sites.iter();
+    let float: u64 = sites.map(|site| time(&costs, site.work, false)).sum();
+    let time = |row: &Row, quantised| time(&costs, work(&table, row.site), quantised);
+    let chosen: u64 = table.rows.iter().map(|row| time(row, false)).sum();
     let rest = float - chosen;
-    let candidates =
-        table.candidates(|row, width| time(work(&table, row.site), width != Width::Float));
+    let candidates = table.candidates(|row, width| time(row, width != Width::Float));
     let limit = (float as f64 / speedup) as u64;
     let allocation = match limit
         .checked_sub(rest)
@@ -66,9 +61,14 @@ fn work(table: &Table, site: usize) -> Work {
     measured.map(|it| it.work).unwrap_or_default()
 }
 
-fn time(work: Work, quantised: bool) -> u64 {
-    let mac = if quantised { QUANTISED } else { FLOAT };
-    work.macs * mac + work.elements * ELEMENT * FLOAT
+/// Units of time that a site takes.
+pub(crate) fn time(costs: &Costs, work: Work, quantised: bool) -> u64 {
+    let mac = if quantised {
+        costs.quantised
+    } else {
+        costs.float
+    };
+    work.macs * mac + work.elements * costs.element
 }
 
 fn least(candidates: &[Vec<Candidate>]) -> u64 {

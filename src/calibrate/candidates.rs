@@ -12,7 +12,7 @@ use super::fold::{Channels, Fold};
 use super::guard::{FLOAT_MARGIN_DB, STRENGTHS, scalable, threshold_db};
 use super::operand::{rows, tensor};
 use super::sensitivity::Rounded;
-use super::{CalibrateError, Feeds, Part, Progress, Settings};
+use super::{CalibrateError, Calibration, Feeds, Part, Progress, Settings};
 use crate::walk::{Walk, World};
 
 /// Inputs that the outputs are compared on.
@@ -68,7 +68,7 @@ pub fn measure(
     let settings: Vec<Settings> = widths.iter().map(|&it| alone(settings, it)).collect();
     let model = (graph, structure, feeds);
     let ask = |bench: &mut Bench<'_>, walk: &Walk<'_>, index: usize| {
-        let work = work(bench, walk, index)?;
+        let work = work(&bench.state, walk, index)?;
         if eligible(&structure.sites[index]) {
             return candidates(bench, walk, index, work);
         }
@@ -228,12 +228,12 @@ pub(super) fn energy(db: f64) -> f64 {
 
 /// What a site computes.
 pub(super) fn work(
-    bench: &Bench<'_>,
+    state: &Calibration<'_>,
     walk: &Walk<'_>,
     index: usize,
 ) -> Result<Work, CalibrateError> {
-    let site = &bench.state.structure.sites[index];
-    if let Some(parameters) = &bench.state.parameters[index] {
+    let site = &state.structure.sites[index];
+    if let Some(parameters) = &state.parameters[index] {
         let (inputs, outputs) = (parameters.k, parameters.out());
         let tokens = rows(walk, site, inputs, 0, World::Float)?.len() / inputs.max(1);
         return Ok(Work {

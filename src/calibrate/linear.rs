@@ -441,7 +441,9 @@ impl Calibration<'_> {
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
-        if self.settings.codes.codebook(bits) {
+        if self.settings.symmetric {
+            quant::symmetric(points, bits)
+        } else if self.settings.codes.codebook(bits) {
             quant::codebook(points, bits)
         } else {
             quant::uniform(points, bits)

@@ -97,6 +97,8 @@ pub struct Settings {
     pub effort: Effort,
     /// Family of codes.
     pub codes: Codes,
+    /// Whether activations have evenly spaced codes around zero, as some targets need them ([`crate::Quantizer::target`] sets it).
+    pub symmetric: bool,
     /// Width of the patch embedding and the head, if another one.
     pub edge_bits: Option<u32>,
     /// Widths of single sites; the guard then neither widens a site nor leaves it float.
@@ -120,6 +122,7 @@ impl Default for Settings {
             scope: Scope::Linear,
             effort: Effort::Fast,
             codes: Codes::Auto,
+            symmetric: false,
             edge_bits: None,
             widths: None,
             ranks: Ranks::None,
@@ -185,6 +188,12 @@ pub struct SiteReport {
     pub macs: Option<u64>,
     /// The low-rank branch beside its rounded weight.
     pub low_rank: Option<Branch>,
+    /// What it computes in one run of the model.
+    #[serde(skip)]
+    pub work: candidates::Work,
+    /// What quantising it takes off the float model's time, percent, as the target's cost model predicts it; `null` where it
+    /// stays float, or there is no such model.
+    pub expected_gain: Option<f64>,
 }
 
 /// What a low-rank branch costs and gives.
@@ -431,6 +440,7 @@ impl Calibration<'_> {
             site: site.name.clone(),
             path: site.path.clone(),
             kind: format!("{:?}", site.kind),
+            work: candidates::work(self, walk, index)?,
             ..SiteReport::default()
         };
         let decision = match self.settings.float_reason(site) {

@@ -51,7 +51,7 @@ impl Calibration<'_> {
         let right = self.range(&right, bits, EACH);
         let mut candidates = vec![self.range(&left, bits, EACH)];
         // Logarithmic codes are those of a Softmax itself; weights that were mixed since may even be negative.
-        let pure = self.graph.is(site.activation.node, "Softmax");
+        let pure = self.graph.is(site.activation.node, "Softmax") && !self.settings.symmetric;
         if pure && site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
             candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
         }

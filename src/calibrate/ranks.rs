@@ -88,7 +88,7 @@ fn spectrum(
     walk: &Walk<'_>,
     index: usize,
 ) -> Result<Measured, CalibrateError> {
-    let work = work(bench, walk, index)?;
+    let work = work(&bench.state, walk, index)?;
     let mut measured = Measured {
         site: index,
         macs: work.macs,

@@ -53,7 +53,7 @@ pub struct Args {
     rank: Rank,
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
-    target: Target,
+    pub target: Target,
     /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best draws
     /// eight rotations of the residual streams, keeps the one that comes nearest to the float model, and takes eight times as
     /// long
@@ -125,6 +125,7 @@ impl Args {
             scope: self.scope.into(),
             effort: self.effort.into(),
             codes: self.codes.into(),
+            symmetric: self.target.is_symmetric(),
             edge_bits: self.edge_bits,
             widths: None,
             ranks: self.rank.ranks(),

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod apply;
+mod bench;
 mod calibration;
 mod inspect;
 mod plan;
@@ -9,6 +10,7 @@ mod preprocessing;
 mod print;
 mod progress;
 mod quantize;
+mod runtime;
 mod sensitivity;
 mod targets;
 mod threads;
@@ -42,6 +44,7 @@ enum Command {
     Apply(apply::Args),
     Verify(Box<verify::Args>),
     Sensitivity(Box<sensitivity::Args>),
+    Bench(bench::Args),
     Targets(targets::Args),
     Ablate(Box<ablate::Args>),
 }
@@ -68,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Sensitivity(args) => sensitivity::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Targets(args) => targets::run(&args),
         Command::Ablate(args) => ablate::run(&args),
     };

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         let (json, arrays) = (args.out.display(), arrays.display());
         print::text(&format!(
             "{json} and {arrays}\n{}",
-            SitesReport::new(&model, &outcome)
+            SitesReport::new(&model, &outcome, &calibration.target)
         ))?;
     }
     Ok(Verdict::Met)

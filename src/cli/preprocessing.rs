@@ -16,7 +16,7 @@ pub struct Args {
     resize: Option<u32>,
     /// Side of the centre crop, in pixels [default: the input size]
     #[arg(long, value_name = "N")]
-    crop: Option<u32>,
+    pub crop: Option<u32>,
     /// bicubic, bilinear, nearest or lanczos, with antialias as Pillow does it [default: bicubic]
     #[arg(long, value_name = "NAME")]
     interpolation: Option<Interpolation>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use vitq::{Job, Source, output};
 
 use super::progress::Bar;
-use super::{Verdict, calibration, print};
+use super::{Verdict, bench, calibration, print};
 
 /// Quantise a float model: calibrate on images, write the quantised ONNX, verify it
 ///
@@ -32,6 +32,10 @@ pub struct Args {
     /// Write all figures as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Measure what was gained on this machine, as `vitq bench` does on one thread: in ONNX Runtime (in a build with it), in
+    /// stock tract for --target tract
+    #[arg(long)]
+    bench: bool,
     #[command(flatten)]
     calibration: calibration::Args,
 }
@@ -43,6 +47,8 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if let Some(report) = &args.report {
         output::check(report, &[&args.model, &args.out])?;
     }
+    let measure = || bench::settings_for(&calibration.target, calibration.preprocessing.crop);
+    let measure = args.bench.then(measure).transpose()?;
     let evaluation = args.eval.as_deref().map(|path| evaluation(args, path));
     let job = Job {
         model: &args.model,
@@ -50,9 +56,14 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         evaluation: evaluation.as_ref(),
         out: &args.out,
     };
-    let report = calibration
+    let mut report = calibration
         .quantizer()
         .quantize(&job, &Bar::new(calibration.quiet))?;
+    if let Some(settings) = measure {
+        let out = std::slice::from_ref(&args.out);
+        let measured = bench::measured(&args.model, out, &settings, calibration.quiet)?;
+        report.bench = Some(measured);
+    }
     if let Some(path) = &args.report {
         report.write(path)?;
     }

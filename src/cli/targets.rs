@@ -1,33 +1,38 @@
 //! `vitq targets`
 
-use vitq_passes::target::{ONNX_RUNTIME, Target};
+use vitq_passes::target::{ALL, Target};
 
 use super::{Verdict, print};
 
-/// The runtimes that models are written for, and what each is said to want.
-const TARGETS: [(Target, &str); 1] = [(
-    ONNX_RUNTIME,
-    "CPUs: uint8 activations, int8 weights with a scale per channel, int32 biases; tract runs it too",
-)];
-
-/// List the runtimes that models are written for
+/// List the runtimes that models are written for, with what is written for each and why
 #[derive(clap::Args)]
 pub struct Args {}
 
 /// Runs the command.
 pub fn run(_: &Args) -> anyhow::Result<Verdict> {
-    let line = |(target, about): &(Target, &str)| {
-        format!("{:<12} opset {}+  {about}\n", target.name, target.opset)
-    };
-    print::text(&TARGETS.iter().map(line).collect::<String>())?;
+    let described: Vec<String> = ALL.iter().map(described).collect();
+    print::text(&described.join("\n"))?;
     Ok(Verdict::Met)
+}
+
+fn described(target: &Target) -> String {
+    let opsets = match target.newest_opset {
+        Some(newest) => format!("{} to {newest}", target.opset),
+        None => format!("{} and newer", target.opset),
+    };
+    let mut text = format!("{}: {}\n", target.name, target.about);
+    text.push_str(&format!("  operator sets {opsets}\n"));
+    let reasons = target.reasons.iter();
+    text.extend(reasons.map(|reason| format!("  {reason}\n")));
+    if !target.measured {
+        text.push_str("  written by the runtime's documentation; it was not run in it\n");
+    }
+    text
 }
 
 /// The target of a name.
 pub fn parse(name: &str) -> Result<Target, String> {
-    let known: Vec<&str> = TARGETS.iter().map(|(target, _)| target.name).collect();
-    let found = TARGETS.iter().find(|(target, _)| target.name == name);
-    found
-        .map(|(target, _)| *target)
-        .ok_or_else(|| format!("give one of {}", known.join(", ")))
+    let known: Vec<&str> = ALL.iter().map(|target| target.name).collect();
+    let found = ALL.into_iter().find(|target| target.name == name);
+    found.ok_or_else(|| format!("give one of {}", known.join(", ")))
 }

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use vitq::batches::Batches;
-use vitq::run::Runtime;
 use vitq::verify::{Candidate, Verification, verify};
 use vitq::{Error, FloatModel, Source};
 
 use super::progress::Bar;
+use super::runtime::RuntimeName;
 use super::{Verdict, preprocessing, print, threads};
 
 /// Compare a quantised model with its float model on images: outputs, layers, decisions
@@ -51,21 +50,6 @@ pub struct Args {
     threads: threads::Args,
     #[command(flatten)]
     preprocessing: preprocessing::Args,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RuntimeName {
-    Tract,
-    Onnxruntime,
-}
-
-impl From<RuntimeName> for Runtime {
-    fn from(name: RuntimeName) -> Self {
-        match name {
-            RuntimeName::Tract => Self::Tract,
-            RuntimeName::Onnxruntime => Self::OnnxRuntime,
-        }
-    }
 }
 
 /// Runs the command.

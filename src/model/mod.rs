@@ -1,5 +1,6 @@
 //! The float model as the rest of the crate sees it: read, found sound, simplified and recognised.
 
+mod file;
 mod fingerprint;
 mod finite;
 mod inputs;
@@ -18,6 +19,7 @@ use vitq_passes::widen::{Widened, widen};
 use crate::calibrate::Scope;
 use crate::error::Error;
 use crate::input::ModelInput;
+pub use file::ModelFile;
 pub use fingerprint::fingerprint;
 
 /// A graph that computes what the float model computes, with what was recognised in it.
@@ -85,19 +87,13 @@ impl FloatModel {
             source,
         };
         let widened = widen(&mut message).map_err(cannot_widen)?;
-        let graph_error = |source| Error::Graph {
-            path: path.into(),
-            source,
-        };
-        let mut graph = Graph::import(&message).map_err(graph_error)?;
+        let ModelFile {
+            message,
+            mut graph,
+            inputs,
+        } = ModelFile::of(path, message)?;
         widened.check(&graph).map_err(cannot_widen)?;
         finite::check(&graph).map_err(|found| found.into_error(path))?;
-        let unusable = |reason| Error::Unusable {
-            path: path.into(),
-            reason,
-        };
-        sound::check(&graph).map_err(unusable)?;
-        let inputs = inputs::read(&graph).map_err(unusable)?;
         let simplified = simplify(&mut graph);
         tracing::debug!("simplified\n{simplified}");
         let structure = recognise(&graph);

@@ -16,7 +16,7 @@ pub use held_out::held_out_factor;
 pub use levels::{Bin, best_levels};
 pub use log::log;
 pub use points::{Histogram, Points};
-pub use uniform::{from_range, uniform};
+pub use uniform::{around_zero, from_range, symmetric, uniform};
 
 /// Nearest integer, ties to even, of `|x| < 2²²`, in two vector instructions (the library call is scalar where SSE4.1 is not
 /// assumed): adding 1.5·2²³ leaves no fraction bits.

@@ -22,6 +22,48 @@ pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
     }
 }
 
+/// Quantiser of `bits` whose codes reach `limit` on both sides of zero.
+pub fn around_zero(limit: f32, bits: u32) -> Activation {
+    let codes = ((1u32 << (bits - 1)) - 1) as f32;
+    // A constant zero tensor still needs a step; any will do.
+    let scale = if limit > f32::MIN_POSITIVE * codes {
+        limit / codes
+    } else {
+        1.0
+    };
+    Activation::Uniform {
+        bits,
+        scale,
+        zero_point: 1 << (bits - 1),
+    }
+}
+
+/// As [`uniform`], of those whose codes lie around zero: the best candidate range, then its clipping searched.
+pub fn symmetric(points: &Points, bits: u32) -> Activation {
+    let error = |limit: f32| points.error(&around_zero(limit, bits));
+    let limits = points.ranges().into_iter().map(|(lo, hi)| hi.max(-lo));
+    let mut best = (0.0, f64::INFINITY);
+    for limit in limits {
+        let e = error(limit);
+        if e < best.1 {
+            best = (limit, e);
+        }
+    }
+    for step in [0.85, 0.95] {
+        loop {
+            let limit = best.0 * step;
+            let e = error(limit);
+            // Not `e >= best`: an error that is no number has to end the search too.
+            if e < best.1 {
+                best = (limit, e);
+            } else {
+                break;
+            }
+        }
+    }
+    around_zero(best.0, bits)
+}
+
 /// The quantiser of `bits` with the least weighted squared error: the best candidate range, then each end searched apart.
 pub fn uniform(points: &Points, bits: u32) -> Activation {
     let error = |&(lo, hi): &(f32, f32)| points.error(&from_range(lo, hi, bits));

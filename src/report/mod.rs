@@ -2,10 +2,11 @@
 //!
 //! The JSON is the [`Report`] field by field; `version` counts its form. A field is only ever added within a version.
 
+mod expected;
 mod plot;
 mod sensitivity;
 mod sites;
-mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::bench::Benchmark;
 use crate::error::Error;
 use crate::output;
 use crate::verify::Verification;
@@ -48,6 +50,8 @@ pub struct Report {
     pub sites: SitesReport,
     /// How the two models compare; `null` where there were no samples to compare them on.
     pub verification: Option<Verification>,
+    /// Both models timed on this machine; `null` where it was not asked for.
+    pub bench: Option<Benchmark>,
 }
 
 /// A model file.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vitq_passes::plan::Decision;
 use vitq_passes::structure::{Declined, SiteKind};
+use vitq_passes::target::Target;
 
+use super::expected::expect;
 use crate::budget::Kept;
 use crate::calibrate::{Branch, Outcome, SiteReport};
 use crate::model::FloatModel;
@@ -38,6 +40,8 @@ pub struct Summary {
     pub folded_norms: usize,
     /// The low-rank branches; `null` where there is none.
     pub low_rank: Option<LowRankSummary>,
+    /// Float time / quantised time, as the target's cost model predicts it; `null` where there is none.
+    pub expected_speedup: Option<f64>,
 }
 
 /// All low-rank branches together.
@@ -83,7 +87,9 @@ pub struct LeftFloat {
 
 impl SitesReport {
     /// What calibration decided for a model.
-    pub fn new(model: &FloatModel, outcome: &Outcome) -> Self {
+    pub fn new(model: &FloatModel, outcome: &Outcome, target: &Target) -> Self {
+        let mut sites = outcome.sites.clone();
+        let expected_speedup = expect(&mut sites, &outcome.plan, target);
         let mut summary = Summary {
             linears: model.linears(),
             left_float: 0,
@@ -91,6 +97,7 @@ impl SitesReport {
             float_sites: Vec::new(),
             folded_norms: outcome.plan.norms.len(),
             low_rank: LowRankSummary::new(&outcome.sites),
+            expected_speedup,
         };
         for report in &outcome.sites {
             *summary.forms.entry(report.form.clone()).or_default() += 1;
@@ -109,7 +116,7 @@ impl SitesReport {
         }
         Self {
             summary,
-            sites: outcome.sites.clone(),
+            sites,
             declined: model.structure.declined.clone(),
             budget: outcome.budget.clone(),
         }

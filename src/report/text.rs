@@ -35,11 +35,15 @@ impl Display for Report {
         writeln!(f, "calibrated on {}", self.calibration)?;
         writeln!(f, "{:.1} s", self.seconds)?;
         match &self.verification {
-            Some(verification) => write!(f, "{verification}"),
+            Some(verification) => write!(f, "{verification}")?,
             None => writeln!(
                 f,
                 "not verified: --calib holds no further samples; give --eval PATH, or run `vitq verify`"
-            ),
+            )?,
+        }
+        match &self.bench {
+            Some(bench) => write!(f, "\n{bench}"),
+            None => Ok(()),
         }
     }
 }
@@ -59,6 +63,7 @@ impl Display for SitesReport {
         if let Some(kept) = &self.budget {
             write!(f, "{kept}")?;
         }
+        self.write_expected(f)?;
         self.write_branches(f)?;
         self.write_float_sites(f)?;
         let noted: Vec<_> = self
@@ -123,6 +128,27 @@ impl Display for Trial {
 }
 
 impl SitesReport {
+    /// What the cost model expects, and the sites that gain most.
+    fn write_expected(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(speedup) = self.summary.expected_speedup else {
+            return Ok(());
+        };
+        let gains = self.sites.iter();
+        let mut gains: Vec<(&str, f64)> = gains
+            .filter_map(|site| Some((site.path.as_str(), site.expected_gain?)))
+            .collect();
+        gains.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let shown = gains.iter().take(SHOWN_PATHS);
+        let shown: Vec<String> = shown
+            .map(|(path, gain)| format!("{path} {gain:.1} %"))
+            .collect();
+        writeln!(
+            f,
+            "expected: {speedup:.2} times as fast as float (a prediction; `vitq bench` measures); most is saved at {}",
+            shown.join(", ")
+        )
+    }
+
     /// What low-rank branches cost and give.
     fn write_branches(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(low_rank) = &self.summary.low_rank else {
@@ -223,7 +249,8 @@ impl Display for Figures<'_> {
     }
 }
 
-struct Bytes(u64);
+/// A number of bytes as people read it.
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

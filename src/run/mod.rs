@@ -14,7 +14,10 @@ pub(crate) mod tract;
 pub(crate) mod vector;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use vitq_onnx::Model;
 
 pub use crate::input::Array;
 pub use error::RunError;
@@ -46,9 +49,22 @@ pub struct RunOptions {
     pub threads: usize,
     /// Whether the runtime may rewrite the graph for speed.
     pub optimise: bool,
+    /// What tract is given of [`vitq_tract`].
+    pub tract: TractForm,
     /// The shared library of ONNX Runtime; without it the environment variable `ORT_DYLIB_PATH`
     /// says where it is. The first one loaded serves the whole process.
     pub library: Option<PathBuf>,
+}
+
+/// How much of [`vitq_tract`] is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TractForm {
+    /// Nothing: tract as it is. It refuses some quantised models and evaluates some silently wrong.
+    Stock,
+    /// Its quantisation operators, which do what ONNX says.
+    Exact,
+    /// Those, and quantised Linears multiplied in integers ([`vitq_tract::fuse`]), as in a program made for speed.
+    Fused,
 }
 
 impl Default for RunOptions {
@@ -56,6 +72,7 @@ impl Default for RunOptions {
         Self {
             threads: 1,
             optimise: true,
+            tract: TractForm::Exact,
             library: None,
         }
     }
@@ -72,6 +89,9 @@ pub trait Executor: Send + Sync {
 
     /// The names of the values that [`run`](Self::run) gives: the graph's outputs, then the taps.
     fn outputs(&self) -> &[String];
+
+    /// How many Linears [`TractForm::Fused`] made integer ones; `None` where the runtime fuses by itself.
+    fn fused(&self) -> Option<usize>;
 }
 
 /// Prepares an encoded `ModelProto`, its tensors inside (no external data), for running.
@@ -95,4 +115,38 @@ pub fn load(
         #[cfg(not(feature = "onnxruntime"))]
         Runtime::OnnxRuntime => Err(RunError::FeatureMissing),
     }
+}
+
+/// Prepares a model file, data files beside it included, as a program that only runs it would.
+pub fn load_file(
+    runtime: Runtime,
+    path: &Path,
+    input_dims: &[(String, Vec<usize>)],
+    options: &RunOptions,
+) -> Result<Box<dyn Executor>, RunError> {
+    match runtime {
+        Runtime::Tract => load(runtime, &encoded(path)?, input_dims, &[], options),
+        #[cfg(feature = "onnxruntime")]
+        Runtime::OnnxRuntime => Ok(Box::new(ort::OrtModel::open(path, input_dims, options)?)),
+        #[cfg(not(feature = "onnxruntime"))]
+        Runtime::OnnxRuntime => Err(RunError::FeatureMissing),
+    }
+}
+
+/// The graph that ONNX Runtime makes of a model file and executes.
+#[cfg(feature = "onnxruntime")]
+pub fn optimised_by_onnx_runtime(path: &Path, options: &RunOptions) -> Result<Model, RunError> {
+    ort::optimised(path, options)
+}
+
+/// As the feature's function, which this build doesn't have.
+#[cfg(not(feature = "onnxruntime"))]
+pub fn optimised_by_onnx_runtime(_: &Path, _: &RunOptions) -> Result<Model, RunError> {
+    Err(RunError::FeatureMissing)
+}
+
+/// The file's message with all tensors inside.
+fn encoded(path: &Path) -> Result<Vec<u8>, RunError> {
+    let model = vitq_onnx::load(path).map_err(|e| RunError::Decode(e.to_string()))?;
+    Ok(model.model.encode_to_vec())
 }

@@ -1,13 +1,16 @@
 //! Running in ONNX Runtime, loaded from its shared library.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::ArrayD;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, ValueType};
+use vitq_onnx::Model;
 
 use super::signature::with_outputs;
 use super::{Array, Executor, RunError, RunOptions, Runtime, Signature};
@@ -33,6 +36,42 @@ impl OrtModel {
             signature,
         })
     }
+
+    /// Opens a session on a file, which may have data files beside it.
+    pub fn open(
+        path: &Path,
+        input_dims: &[(String, Vec<usize>)],
+        options: &RunOptions,
+    ) -> Result<Self, RunError> {
+        let bytes = fs::read(path).map_err(|e| RunError::Decode(e.to_string()))?;
+        let signature = Signature::read(&bytes, input_dims, &[])?;
+        drop(bytes);
+        let session = configured(options)?.commit_from_file(path);
+        Ok(Self {
+            session: Mutex::new(session.map_err(loading)?),
+            signature,
+        })
+    }
+}
+
+/// The graph that a session executes, as ONNX Runtime writes it down.
+pub fn optimised(path: &Path, options: &RunOptions) -> Result<Model, RunError> {
+    let failed = |message: String| RunError::Load {
+        runtime: Runtime::OnnxRuntime,
+        message,
+    };
+    let folder = tempfile::tempdir().map_err(|e| failed(e.to_string()))?;
+    let written = folder.path().join("optimised.onnx");
+    configured(options)?
+        .with_optimized_model_path(&written)
+        .map_err(loading)?
+        // It warns that the file is for this machine alone.
+        .with_log_level(LogLevel::Error)
+        .map_err(loading)?
+        .commit_from_file(path)
+        .map_err(loading)?;
+    let loaded = vitq_onnx::load(&written).map_err(|e| failed(e.to_string()))?;
+    Ok(loaded.model)
 }
 
 impl Executor for OrtModel {
@@ -61,6 +100,10 @@ impl Executor for OrtModel {
 
     fn outputs(&self) -> &[String] {
         &self.signature.outputs
+    }
+
+    fn fused(&self) -> Option<usize> {
+        None
     }
 }
 

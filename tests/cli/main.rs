@@ -2,8 +2,10 @@
 
 mod ablate;
 mod bad_input;
+mod bench;
 mod budget;
 mod end_to_end;
 mod low_rank;
 mod sensitivity;
+mod targets;
 mod vitq;

@@ -1,7 +1,9 @@
 //! What quantisers do to values, and how good the chosen ones are.
 
 use serde_json::json;
-use vitq::quant::{Points, apply, codebook, from_range, log, segments, uniform};
+use vitq::quant::{
+    Points, apply, around_zero, codebook, from_range, log, segments, symmetric, uniform,
+};
 use vitq_passes::plan::{Activation, Segment};
 
 use crate::judge::{Random, ask, numbers, same};
@@ -276,6 +278,33 @@ fn ranges_hold_zero_exactly() {
     }
 }
 
+/// Codes around zero that reach as far to both sides; clipped where few values lie far out.
+#[test]
+fn symmetric_codes_lie_around_zero() {
+    let mut random = Random(3);
+    let mut values: Vec<f32> = (0..4000).map(|_| 4.0 * random.unit() - 1.0).collect();
+    values.push(30.0);
+    let points = Points::equal(values);
+    for bits in [4, 8] {
+        let chosen = symmetric(&points, bits);
+        let Activation::Uniform {
+            scale, zero_point, ..
+        } = chosen
+        else {
+            panic!("{chosen:?}")
+        };
+        let most = scale * ((1 << (bits - 1)) - 1) as f32;
+        assert_eq!(u32::from(zero_point), 1 << (bits - 1));
+        assert_eq!(applied(&chosen, &[99.0, -most]), [most, -most]);
+        let wide = around_zero(30.0, bits);
+        let ratio = error(&chosen, &points) / error(&wide, &points);
+        assert!(
+            (bits == 8 || ratio < 0.9) && ratio <= 1.0,
+            "{bits}: {ratio}"
+        );
+    }
+}
+
 /// Nothing to choose on, a constant, values that are no numbers: an answer, and no search without end.
 #[test]
 fn degenerate_values_have_a_quantiser() {
@@ -284,6 +313,7 @@ fn degenerate_values_have_a_quantiser() {
         for bits in [2, 8] {
             for quantiser in [
                 uniform(&points, bits),
+                symmetric(&points, bits),
                 codebook(&points, bits),
                 log(&points, bits.min(7)),
             ] {

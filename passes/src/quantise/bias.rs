@@ -80,6 +80,12 @@ pub(super) fn emit(graph: &mut Graph, site: &str, fitted: &Fitted) -> Outlet {
     graph.insert_op(op, &[codes, scale])
 }
 
+/// Writes the bias as it is.
+pub(super) fn emit_float(graph: &mut Graph, site: &str, bias: &[f32]) -> Outlet {
+    let tensor = Tensor::from_f32(&[bias.len()], bias);
+    graph.add_initializer(&format!("{site}/bias"), &tensor)
+}
+
 /// Runtimes add the bias to the int32 accumulator of `inputs` products: leave room for the largest of those sums.
 fn largest_code(inputs: usize) -> f64 {
     let products = inputs.min(1 << 14) as f64 * 255.0 * 255.0;

@@ -34,4 +34,7 @@ pub enum ApplyError {
     /// The model's operator set cannot be raised to the one that the target needs.
     #[error(transparent)]
     Opset(#[from] crate::simplify::upgrade::UpgradeError),
+    /// The target cannot run the model.
+    #[error(transparent)]
+    Target(#[from] crate::target::TargetError),
 }

@@ -8,16 +8,17 @@
 //! ```
 //! with `x → Mul(pre_scale)` first where the plan says so, and the low-rank branch behind. No quantiser on the result.
 //! The bias is int32 as ONNX Runtime needs: with a float one and static shapes it builds a float Gemm that dequantises its
-//! weights at every run. One file for both operators: they differ in the weight's layout alone.
+//! weights at every run. Targets without such a fusion get the Linear's product as an integer operator ([`super::integer`]). One file for both operators: they differ in the weight's layout alone.
 //! Declined: log√2 codes on a Linear's input (no scale that an int32 bias could share), a low-rank branch behind a Conv.
 
 use crate::plan::{Activation, LinearPlan};
 use crate::structure::{Site, SiteKind};
+use crate::target::{BiasForm, LinearForm};
 use crate::transform::{TransformError, check_lengths, set_bias, weight_dims};
 
 use super::operand::{Operands, PreScale};
 use super::report::{Form, SiteReport};
-use super::{bias, low_rank, uniform, weight};
+use super::{bias, integer, low_rank, uniform, weight};
 
 pub(super) fn emit(
     operands: &mut Operands<'_>,
@@ -36,12 +37,21 @@ pub(super) fn emit(
         .as_ref()
         .map(|values| channels_of(site, &dims, values));
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
+    let target = operands.target;
     let graph = &mut *operands.graph;
-    let kernel = weight::emit(graph, site, &fitted.weight, &dims)?;
-    let bias = bias::emit(graph, &site.name, &fitted);
-    graph.set_input(site.node, 0, input);
-    graph.set_input(site.node, 1, kernel);
-    let result = set_bias(graph, site, bias)?;
+    let kernel = weight::emit(graph, site, &fitted.weight, &dims, &target)?;
+    let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
+    let bias = match target.bias {
+        BiasForm::Int32 => bias::emit(graph, &site.name, &fitted),
+        BiasForm::Float => bias::emit_float(graph, &site.name, &plan.bias),
+    };
+    let result = if integer {
+        integer::emit(graph, site, (input, kernel), &fitted, bias)?
+    } else {
+        graph.set_input(site.node, 0, input);
+        graph.set_input(site.node, 1, kernel);
+        set_bias(graph, site, bias)?
+    };
     if let Some(branch) = &plan.low_rank {
         low_rank::emit(graph, site, (input, result), branch, (inputs, outputs))?;
     }

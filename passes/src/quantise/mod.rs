@@ -3,6 +3,7 @@
 mod bias;
 mod codebook;
 mod error;
+mod integer;
 mod linear;
 mod log;
 mod low_rank;
@@ -22,7 +23,7 @@ use crate::ir::Graph;
 use crate::lower::choose_early;
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
-use crate::target::Target;
+use crate::target::{Target, check_codes};
 use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
@@ -42,13 +43,15 @@ pub fn apply(
     target: &Target,
 ) -> Result<Report, ApplyError> {
     check_form(structure, plan)?;
+    check_codes(plan, target)?;
     opset::raise(graph, plan, target)?;
+    target.check(graph)?;
     for norm in &plan.norms {
         let index = structure.norms.iter().position(|n| n.name == norm.norm);
         let index = index.ok_or_else(|| ApplyError::UnknownNorm(norm.norm.clone()))?;
         apply_norm(graph, structure, index, &norm.gamma, &norm.beta)?;
     }
-    let mut operands = Operands::new(graph);
+    let mut operands = Operands::new(graph, *target);
     let mut sites = Vec::new();
     for site in &structure.sites {
         if let Some(decided) = plan.site(&site.name) {

@@ -3,6 +3,7 @@
 use crate::ir::{Graph, Outlet};
 use crate::plan::Activation;
 use crate::structure::Site;
+use crate::target::{Codes, Target};
 use crate::transform::{TransformError, check_lengths, scale};
 
 use super::{codebook, log, uniform};
@@ -19,6 +20,7 @@ pub(super) struct PreScale {
 /// The graph and the quantisers that were already written into it.
 pub(super) struct Operands<'g> {
     pub graph: &'g mut Graph,
+    pub target: Target,
     written: Vec<Written>,
 }
 
@@ -30,9 +32,10 @@ struct Written {
 }
 
 impl<'g> Operands<'g> {
-    pub fn new(graph: &'g mut Graph) -> Self {
+    pub fn new(graph: &'g mut Graph, target: Target) -> Self {
         Operands {
             graph,
+            target,
             written: Vec::new(),
         }
     }
@@ -89,7 +92,14 @@ impl<'g> Operands<'g> {
                 bits,
                 scale,
                 zero_point,
-            } => uniform::emit(self.graph, name, scaled, *bits, *scale, *zero_point),
+            } => match self.target.codes {
+                Codes::Unsigned => {
+                    let step = (*scale, *zero_point);
+                    let quantiser = self.target.quantiser;
+                    uniform::emit(self.graph, name, scaled, *bits, step, quantiser)
+                }
+                Codes::Symmetric => uniform::emit_symmetric(self.graph, name, scaled, *scale),
+            },
             Activation::Log { bits, step, shift } => {
                 log::emit(self.graph, name, scaled, *bits, *step, *shift)
             }

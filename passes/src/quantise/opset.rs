@@ -12,12 +12,11 @@ pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(
     let packed = plan
         .sites
         .iter()
-        .any(|s| matches!(&s.decision, Decision::Linear(l) if is_packed(&l.weight)));
-    let needed = if packed {
-        target.packed_opset
-    } else {
-        target.opset
-    };
+        .any(|s| matches!(&s.decision, Decision::Linear(l) if is_packed(&l.weight, target)));
+    let needed = target
+        .packed_opset
+        .filter(|_| packed)
+        .unwrap_or(target.opset);
     if graph.opset() < needed {
         upgrade::to(graph, needed)?;
     }

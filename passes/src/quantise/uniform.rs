@@ -4,14 +4,17 @@
 //! x → reader   →   x → QuantizeLinear(uint8) → [Min(2^b - 1)] → DequantizeLinear → reader
 //!
 //! q = clamp(round(x/scale) + zero_point, 0, 2^b - 1)        x̂ = (q - zero_point)·scale
+//!
+//! x → Div(scale) → Clip → Add(1.5·2²³) → Sub(1.5·2²³ - zero_point) → Cast(uint8) → …        (Quantiser::Arithmetic)
 //! ```
 //! Widths below 8 stay in uint8: ONNX Runtime runs that on its integer kernels and dequantises real 4-bit activations to float.
-//! QuantizeLinear saturates below by itself, `Min` does it above. Declined: scales that are not positive, zero points
-//! outside of the codes.
+//! QuantizeLinear saturates below by itself, `Min` does it above. Targets with symmetric codes get int8 with zero point 0 for the
+//! zero point 128 of 8 bits. Declined: scales that are not positive, zero points outside of the codes.
 
-use vitq_onnx::Tensor;
+use vitq_onnx::{DataType, Tensor};
 
-use crate::ir::{Graph, Outlet};
+use crate::ir::{Graph, Op, Outlet};
+use crate::target::Quantiser;
 use crate::transform::TransformError;
 
 /// Writes the quantiser behind `value` and returns `x̂`.
@@ -20,8 +23,8 @@ pub(super) fn emit(
     name: &str,
     value: Outlet,
     bits: u32,
-    scale: f32,
-    zero_point: u8,
+    (scale, zero_point): (f32, u8),
+    quantiser: Quantiser,
 ) -> Result<Outlet, TransformError> {
     if !(2..=8).contains(&bits) {
         return Err(TransformError::new(
@@ -34,21 +37,69 @@ pub(super) fn emit(
         let problem = format!("the zero point {zero_point} is no code of {bits} bits (0 to {top})");
         return Err(TransformError::new(name, problem));
     }
-    let (scale, zero) = step(graph, name, scale, zero_point)?;
-    let mut codes = graph.insert(
-        "QuantizeLinear",
-        &format!("{name}/QuantizeLinear"),
-        &[value, scale, zero],
-    );
-    if bits < 8 {
-        codes = at_most(graph, name, codes, top);
-    }
-    Ok(graph.insert(
-        "DequantizeLinear",
-        &format!("{name}/DequantizeLinear"),
-        &[codes, scale, zero],
-    ))
+    let step = step(graph, name, scale, zero_point)?;
+    let codes = match quantiser {
+        Quantiser::Arithmetic => arithmetic(graph, name, value, step.0, (zero_point, top)),
+        Quantiser::Operator if bits == 8 => quantise(graph, name, value, step),
+        Quantiser::Operator => {
+            let codes = quantise(graph, name, value, step);
+            at_most(graph, name, codes, top)
+        }
+    };
+    Ok(dequantise(graph, name, codes, step))
 }
+
+/// The codes 0 to `top` in arithmetic of floats: adding 1.5·2²³ leaves no fraction bits and rounds ties to even.
+fn arithmetic(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    scale: Outlet,
+    (zero_point, top): (u8, u8),
+) -> Outlet {
+    /// Even, so that it does not turn ties around.
+    const SHIFT: f32 = 12_582_912.0;
+    let (zero, top) = (f32::from(zero_point), f32::from(top));
+    let mut number = |what: &str, value: f32| {
+        graph.add_initializer(&format!("{name}/{what}"), &Tensor::from_f32(&[], &[value]))
+    };
+    let (least, most) = (number("least", -zero), number("most", top - zero));
+    let (shift, back) = (number("shift", SHIFT), number("back", SHIFT - zero));
+    let mut part = |operator: &str, inputs: &[Outlet]| {
+        graph.insert(operator, &format!("{name}/{operator}"), inputs)
+    };
+    let levels = part("Div", &[value, scale]);
+    let clipped = part("Clip", &[levels, least, most]);
+    let shifted = part("Add", &[clipped, shift]);
+    let rounded = part("Sub", &[shifted, back]);
+    let cast = Op::new("Cast", &format!("{name}/Cast")).with_int("to", DataType::Uint8 as i64);
+    graph.insert_op(cast, &[rounded])
+}
+
+/// As [`emit`], 8 bits around zero: int8 codes.
+pub(super) fn emit_symmetric(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    scale: f32,
+) -> Result<Outlet, TransformError> {
+    let step = initialisers(graph, name, scale, &Tensor::from_i8(&[], &[0]))?;
+    let codes = quantise(graph, name, value, step);
+    Ok(dequantise(graph, name, codes, step))
+}
+
+fn quantise(graph: &mut Graph, name: &str, value: Outlet, (scale, zero): Step) -> Outlet {
+    let label = format!("{name}/QuantizeLinear");
+    graph.insert("QuantizeLinear", &label, &[value, scale, zero])
+}
+
+fn dequantise(graph: &mut Graph, name: &str, codes: Outlet, (scale, zero): Step) -> Outlet {
+    let label = format!("{name}/DequantizeLinear");
+    graph.insert("DequantizeLinear", &label, &[codes, scale, zero])
+}
+
+/// Scale and zero point.
+type Step = (Outlet, Outlet);
 
 /// Scale and zero point as initialisers.
 pub(super) fn step(
@@ -56,13 +107,19 @@ pub(super) fn step(
     name: &str,
     scale: f32,
     zero_point: u8,
-) -> Result<(Outlet, Outlet), TransformError> {
+) -> Result<Step, TransformError> {
+    initialisers(graph, name, scale, &Tensor::from_u8(&[], &[zero_point]))
+}
+
+fn initialisers(
+    graph: &mut Graph,
+    name: &str,
+    scale: f32,
+    zero_point: &Tensor,
+) -> Result<Step, TransformError> {
     check_scale(name, scale)?;
     let scale = graph.add_initializer(&format!("{name}/scale"), &Tensor::from_f32(&[], &[scale]));
-    let zero = graph.add_initializer(
-        &format!("{name}/zero_point"),
-        &Tensor::from_u8(&[], &[zero_point]),
-    );
+    let zero = graph.add_initializer(&format!("{name}/zero_point"), zero_point);
     Ok((scale, zero))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
-//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (codebook of at most 4 bits)
+//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (codebook of at most 4 bits, where the target has UINT4)
 //! ```
 //! The table form halves the file; ONNX Runtime folds Cast and Gather when it loads, so it runs as fast as plain int8.
 //! Zero points are written even where all are zero: without them ONNX Runtime does not fuse the product
@@ -13,14 +13,15 @@ use vitq_onnx::{DataType, Tensor};
 use crate::ir::{Graph, Op, Outlet};
 use crate::plan::Weight;
 use crate::structure::{Site, SiteKind};
+use crate::target::Target;
 use crate::transform::{TransformError, check_lengths, transposed};
 
 /// ONNX `TensorProto.DataType.INT32`
 const INT32: i64 = 6;
 
 /// Whether the codes are stored in 4 bits.
-pub(super) fn is_packed(weight: &Weight) -> bool {
-    weight.table.is_some() && weight.bits <= 4
+pub(super) fn is_packed(weight: &Weight, target: &Target) -> bool {
+    target.packed_opset.is_some() && weight.table.is_some() && weight.bits <= 4
 }
 
 /// Refuses a weight that does not fit the site, or has scales that are not positive.
@@ -91,6 +92,7 @@ pub(super) fn emit(
     site: &Site,
     weight: &Weight,
     dims: &[usize],
+    target: &Target,
 ) -> Result<Outlet, TransformError> {
     let name = format!("{}/weight", site.name);
     let inputs = weight.codes.len() / weight.out.max(1);
@@ -99,7 +101,7 @@ pub(super) fn emit(
         _ => (transposed(&weight.codes, inputs), 1),
     };
     let codes = match &weight.table {
-        Some(table) if is_packed(weight) => packed(graph, &name, table, dims, &codes)?,
+        Some(table) if is_packed(weight, target) => packed(graph, &name, table, dims, &codes)?,
         _ => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
     };
     let zeros = match &weight.zero_point[..] {

@@ -1,20 +1,108 @@
 //! What a runtime wants: one file a runtime, each a small table of rules with its reasons.
 
+mod check;
 mod onnxruntime;
+mod openvino;
+mod portable;
+mod tensorrt;
+mod tract;
 
+pub use check::TargetError;
 pub use onnxruntime::ONNX_RUNTIME;
+pub use openvino::OPENVINO;
+pub use portable::PORTABLE;
+pub use tensorrt::TENSORRT;
+pub use tract::TRACT;
 
-/// Rules of a runtime. Solvers read them for the numbers that they choose, [`crate::quantise`] for the form that it writes.
+pub(crate) use check::check_codes;
+
+/// All of them, the default first.
+pub const ALL: [Target; 5] = [ONNX_RUNTIME, TRACT, PORTABLE, OPENVINO, TENSORRT];
+
+/// Rules of a runtime. [`crate::quantise`] reads them for the form that it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// As the command line names it.
     pub name: &'static str,
+    /// What it is for, in a line.
+    pub about: &'static str,
+    /// What is written and why, a line each.
+    pub reasons: &'static [&'static str],
     /// Least standard operator set of an emitted model.
     pub opset: i64,
-    /// Least standard operator set of a model with 4-bit initialisers.
-    pub packed_opset: i64,
-    /// Whether 8-bit weights should have no zero point.
-    pub symmetric_weights: bool,
+    /// Newest standard operator set that it runs, if there is one.
+    pub newest_opset: Option<i64>,
+    /// Least standard operator set of a model with 4-bit initialisers; `None` where 4-bit codes are stored as int8.
+    pub packed_opset: Option<i64>,
+    /// How a Linear is multiplied.
+    pub linear: LinearForm,
+    /// How its bias is written.
+    pub bias: BiasForm,
+    /// What activations are quantised to.
+    pub codes: Codes,
+    /// How they are quantised.
+    pub quantiser: Quantiser,
+    /// What operations cost, where that was measured.
+    pub costs: Option<Costs>,
+    /// Whether operators of other domains than ONNX's own are refused.
+    pub standard_only: bool,
+    /// Whether the form was run in the runtime; if not, it follows the runtime's documentation alone.
+    pub measured: bool,
+}
+
+/// Time that operations take, all in the same unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Costs {
+    /// A multiply-accumulate of floats.
+    pub float: u64,
+    /// One of codes.
+    pub quantised: u64,
+    /// An element that a product reads or writes: what is no product (LayerNormalization, GELU, Softmax, residuals) grows in
+    /// their number.
+    pub element: u64,
+}
+
+/// How a quantised Linear is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearForm {
+    /// `MatMul` of dequantised operands and an int32 bias, which the runtime fuses.
+    Dequantised,
+    /// `MatMulInteger → Cast → Mul → Add`, integer as it stands.
+    Integer,
+}
+
+/// How the bias of a quantised Linear is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BiasForm {
+    /// int32 codes on the grid of the product's sums, dequantised.
+    Int32,
+    /// As it is.
+    Float,
+}
+
+/// Codes of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// uint8 with any zero point; widths from 2 to 8 bits, codebooks and logarithmic codes among them.
+    Unsigned,
+    /// int8 with zero point 0: 8 bits, evenly spaced.
+    Symmetric,
+}
+
+/// How the codes of an activation are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantiser {
+    /// `QuantizeLinear`
+    Operator,
+    /// The same in arithmetic of floats, where `QuantizeLinear` is slow.
+    Arithmetic,
+}
+
+impl Target {
+    /// Whether activations are to be quantised around zero.
+    pub fn is_symmetric(&self) -> bool {
+        self.codes == Codes::Symmetric
+    }
 }
 
 impl Default for Target {

@@ -12,7 +12,14 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime as ort
+import onnx.version_converter
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+try:
+    import openvino as ov
+except ImportError:
+    ov = None
 
 
 class Case:
@@ -127,6 +134,32 @@ def close(case, *sites):
         for output, want in zip(outputs, wanted, strict=True):
             assert np.ptp(want) > 0, "the reference is constant"
             np.testing.assert_allclose(output, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def reference(model, x):
+    """Outputs in onnx's reference evaluator, which knows DequantizeLinear from operator set 19 on alone."""
+    evaluator = ReferenceEvaluator(onnx.version_converter.convert_version(model, 19))
+    return evaluator.run(None, {evaluator.input_names[0]: x})
+
+
+def openvino(model, x):
+    """Outputs in OpenVINO on the CPU, in float32 where it would choose less."""
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return [np.array(output) for output in compiled([x]).values()]
+
+
+def everywhere(case, *sites):
+    """As `exact`, in onnx's reference evaluator too, and in OpenVINO where it is installed, whatever ONNX Runtime fuses."""
+    x = case.input()
+    wanted = [linear(x, case.decision(site, "linear")) for site in sites]
+    others = [reference(case.quantised, x)]
+    if ov:
+        others.append(openvino(case.quantised, x))
+    for outputs in [*case.both(x), *others]:
+        for output, want in zip(outputs, wanted, strict=True):
+            assert np.ptp(want) > 0, "the reference is constant"
+            np.testing.assert_array_equal(output, want)
 
 
 def biases(case, site):

@@ -7,11 +7,11 @@ use vitq_passes::target::Target;
 
 use crate::support::{codes, parse, plan, structure, write_case};
 
-const INPUTS: usize = 24;
-const OUTPUTS: usize = 16;
+pub const INPUTS: usize = 24;
+pub const OUTPUTS: usize = 16;
 
 /// A Linear of 24 → 16 channels.
-fn network(batch: &str, bias: bool) -> Graph {
+pub fn network(batch: &str, bias: bool) -> Graph {
     let weight = crate::support::zeros("float", "w", &[INPUTS, OUTPUTS]);
     let (bias, add) = match bias {
         true => (
@@ -36,7 +36,7 @@ pub fn uniform(bits: u32, zero_point: u8) -> Activation {
 }
 
 /// Levels wider apart at the ends; steps that are sums of several powers of two.
-fn codebooks() -> [Activation; 3] {
+pub fn codebooks() -> [Activation; 3] {
     let segment = |step, from, to| Segment { step, from, to };
     [
         vec![segment(8, -32, -8), segment(1, -8, 0), segment(6, 0, 36)],

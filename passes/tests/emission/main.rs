@@ -9,3 +9,4 @@ mod linear;
 mod networks;
 mod refusals;
 mod support;
+mod targets;

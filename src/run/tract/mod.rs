@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 
 use super::panics::caught;
 use super::vector::release_upper_halves;
-use super::{Array, Executor, RunError, RunOptions, Runtime, Signature};
+use super::{Array, Executor, RunError, RunOptions, Runtime, Signature, TractForm};
 
 /// A model that tract has prepared. A run has its own state, so runs may overlap.
 pub struct TractModel {
@@ -18,6 +18,7 @@ pub struct TractModel {
     signature: Signature,
     /// For each value to be given back, its place among the plan's outputs.
     places: Vec<usize>,
+    fused: usize,
 }
 
 impl TractModel {
@@ -28,13 +29,20 @@ impl TractModel {
         options: &RunOptions,
     ) -> Result<Self, RunError> {
         let mut proto = ModelProto::decode(bytes).map_err(|e| RunError::Decode(e.to_string()))?;
-        vitq_tract::widen(&mut proto)?;
+        if options.tract != TractForm::Stock {
+            vitq_tract::widen(&mut proto)?;
+        }
         let prepared = caught(|| prepare(&proto, &signature, options)).map_err(panicked)?;
-        let (plan, places) = prepared?;
+        let Prepared {
+            plan,
+            places,
+            fused,
+        } = prepared?;
         Ok(Self {
             plan,
             signature,
             places,
+            fused,
         })
     }
 
@@ -68,9 +76,17 @@ impl Executor for TractModel {
     fn outputs(&self) -> &[String] {
         &self.signature.outputs
     }
+
+    fn fused(&self) -> Option<usize> {
+        Some(self.fused)
+    }
 }
 
-type Prepared = (Arc<TypedRunnableModel>, Vec<usize>);
+struct Prepared {
+    plan: Arc<TypedRunnableModel>,
+    places: Vec<usize>,
+    fused: usize,
+}
 
 fn prepare(
     proto: &ModelProto,
@@ -79,18 +95,28 @@ fn prepare(
 ) -> Result<Prepared, RunError> {
     // value_info may hold a symbolic batch, which contradicts an input whose dims are fixed.
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    vitq_tract::register(&mut onnx.op_register);
+    if options.tract != TractForm::Stock {
+        vitq_tract::register(&mut onnx.op_register);
+    }
     let mut model = onnx.model_for_proto_model(proto).map_err(loading)?;
     fix_inputs(&mut model, signature)?;
     let places = select_outputs(&mut model, &signature.outputs)?;
-    let typed = model.into_typed().map_err(loading)?;
+    let mut typed = model.into_typed().map_err(loading)?;
+    let fused = match options.tract {
+        TractForm::Fused => vitq_tract::fuse(&mut typed).map_err(loading)?,
+        TractForm::Stock | TractForm::Exact => 0,
+    };
     let typed = if options.optimise {
         optimised(typed)
     } else {
         typed
     };
     let plan = typed.into_runnable().map_err(loading)?;
-    Ok((plan, places))
+    Ok(Prepared {
+        plan,
+        places,
+        fused,
+    })
 }
 
 /// The model, faster where tract can make it so.

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""How fast quantised models are in ONNX Runtime and tract, next to other tools' models of the same float model.
+
+    cargo build --release --features onnxruntime
+    python -m venv .venv-nncf && .venv-nncf/bin/pip install nncf onnx onnxruntime pillow
+    python benches/targets.py [--sizes deit_small …] [--nncf .venv-nncf/bin/python] [--rounds 9] [--json OUT]
+
+The models are built here (models.py), quantised by vitq (--target onnxruntime and tract), onnxruntime.quantization and, where
+an interpreter that has it is named, nncf; then `vitq bench` times them in alternating rounds, with 1 and 2 threads and batches
+of 1 and 8. Figures are float time / quantised time. Last it prints which bars are missed.
+"""
+
+# Only the standard library here: the work is done by other programs.
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+BARS = {"deit_tiny": 1.85, "deit_small": 2.4, "vit_base": 2.85, "swin_tiny": 2.15}  # 1 thread, batch 1
+TRACT_SIZES, TRACT_BAR = ("deit_tiny", "deit_small"), 1.6
+
+
+def run(*command):
+    """Run a program, quietly."""
+    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def library():
+    """Path of ONNX Runtime's shared library, from the Python package."""
+    import importlib.util
+
+    package = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).parent
+    return str(next((package / "capi").glob("libonnxruntime.*")))
+
+
+def quantise(args, size, work):
+    """Build a model and let each tool quantise it; return the files by tool, the float one first."""
+    images, files = work / "images", {tool: work / f"{tool}.onnx" for tool in ("float", "vitq", "tract", "onnxruntime")}
+    run(sys.executable, HERE / "models.py", size, files["float"])
+    run(sys.executable, HERE / "images.py", images, "--count", args.images)
+    calibrated = ["--calib", images, "--preprocess", "inception", "--quiet"]
+    for tool, target in (("vitq", "onnxruntime"), ("tract", "tract")):
+        run(args.vitq, "quantize", files["float"], *calibrated, "--target", target, "-o", files[tool])
+    run(sys.executable, HERE / "onnxruntime_static.py", files["float"], images, files["onnxruntime"])
+    if args.nncf:
+        files["nncf"] = work / "nncf.onnx"
+        run(args.nncf, HERE / "nncf_static.py", files["float"], images, files["nncf"])
+    return files
+
+
+def bench(args, files, *options):
+    """What `vitq bench` says of the files: times as fast as the first of them, by tool."""
+    command = [args.vitq, "bench", *files.values(), "--rounds", args.rounds, "--json", *options]
+    told = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+    models = json.loads(told)["models"]
+    return {tool: model["times_as_fast"]["median"] for tool, model in zip(files, models, strict=True)}
+
+
+def line(size, runtime, threads, batch, speeds):
+    """Print one row."""
+    told = "  ".join(f"{tool} {speed:.2f}" for tool, speed in speeds.items() if tool != "float")
+    print(f"{size:<11} {runtime:<12} {threads} thread(s)  batch {batch}  {told}", flush=True)
+
+
+def in_onnx_runtime(args, size, files):
+    """Time in ONNX Runtime; yield rows."""
+    files = {tool: file for tool, file in files.items() if tool != "tract"}
+    for threads in (1, 2):
+        for batch in (1, 8):
+            speeds = bench(args, files, "--runtime", "onnxruntime", "--threads", threads, "--batch", batch)
+            line(size, "onnxruntime", threads, batch, speeds)
+            others = [speed for tool, speed in speeds.items() if tool not in ("float", "vitq")]
+            bar = max([BARS[size] if (threads, batch) == (1, 1) else 1.0, *others])
+            yield {"size": size, "runtime": "onnxruntime", "threads": threads, "batch": batch, "speeds": speeds, "bar": {"vitq": bar}}
+
+
+def in_tract(args, size, files):
+    """Time in tract with vitq-tract and without; yield rows."""
+    for runtime, tools, bar in (("vitq-tract", ("vitq", "tract"), TRACT_BAR), ("stock tract", ("tract",), 1.0)):
+        some = {tool: files[tool] for tool in ("float", *tools)}
+        speeds = bench(args, some, "--runtime", "tract", *(["--stock"] if runtime == "stock tract" else []))
+        line(size, runtime, 1, 1, speeds)
+        yield {"size": size, "runtime": runtime, "threads": 1, "batch": 1, "speeds": speeds, "bar": dict.fromkeys(tools, bar)}
+
+
+def missed(rows):
+    """Sentences about bars that are missed."""
+    for row in rows:
+        for tool, bar in row["bar"].items():
+            if row["speeds"][tool] < bar:
+                where = f"{row['size']} in {row['runtime']}, {row['threads']} thread(s), batch {row['batch']}"
+                yield f"{where}: {tool} {row['speeds'][tool]:.2f}, the bar is {bar:.2f}"
+
+
+def main():
+    """Quantise, time, compare with the bars."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=BARS, default=list(BARS))
+    parser.add_argument("--nncf", type=pathlib.Path, help="a Python interpreter that has nncf")
+    parser.add_argument("--images", type=int, default=8, help="for calibration; speed does not depend on them")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--vitq", type=pathlib.Path, default=HERE.parent / "target/release/vitq")
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    os.environ.setdefault("ORT_DYLIB_PATH", library())
+
+    rows = []
+    for size in args.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            files = quantise(args, size, pathlib.Path(folder))
+            rows += in_onnx_runtime(args, size, files)
+            if size in TRACT_SIZES:
+                rows += in_tract(args, size, files)
+    print("\n".join(["", *missed(rows)] if any(missed(rows)) else ["", "every bar is met"]))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

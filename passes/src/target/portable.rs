@@ -1,0 +1,24 @@
+//! Any runtime that follows the standard.
+
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
+
+/// Plain QDQ of the types that every runtime has.
+pub const PORTABLE: Target = Target {
+    name: "portable",
+    about: "any runtime: standard operators alone, the same values everywhere but for rounding",
+    reasons: &[
+        "operator set 17 to 20: 21 brings other forms of QuantizeLinear, which not all runtimes know",
+        "uint8, int8 and int32 alone; 4-bit codes are stored as int8",
+        "operators of other domains are refused: only the runtime that made them has them",
+    ],
+    opset: 17,
+    newest_opset: Some(20),
+    packed_opset: None,
+    linear: LinearForm::Dequantised,
+    bias: BiasForm::Int32,
+    codes: Codes::Unsigned,
+    quantiser: Quantiser::Operator,
+    costs: None,
+    standard_only: true,
+    measured: true,
+};

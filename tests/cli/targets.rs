@@ -1,0 +1,148 @@
+//! `--target`, `vitq targets` and `quantize --bench`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::vitq::{Folder, digits, python, quantize, text, vitq};
+
+/// Quantises the fixture; gives the report.
+fn report(folder: &Folder, more: &[&str]) -> Value {
+    let report = folder.arg("report.json");
+    let more = [&["--quiet", "--report", &report], more].concat();
+    let (model, calib) = (digits("model.onnx"), digits("images/calib"));
+    quantize(&model, &calib, &folder.path("out.onnx"), &more).succeeds();
+    serde_json::from_slice(&fs::read(report).unwrap()).unwrap()
+}
+
+/// What breaks TensorRT's rules, and how many products are quantised.
+fn against_tensorrt(folder: &Folder) -> (usize, u64) {
+    let found = python("tensorrt.py", &[&folder.path("out.onnx")]);
+    let broken = found["broken"].as_array().expect("a list");
+    println!("{broken:?}");
+    (broken.len(), found["products"].as_u64().expect("a count"))
+}
+
+#[test]
+fn tensorrt_gets_what_its_documentation_asks_for() {
+    let folder = Folder::new();
+    let told = report(&folder, &["--target", "tensorrt", "--scope", "all"]);
+    let (broken, products) = against_tensorrt(&folder);
+    // 5 blocks of 4 Linears and 2 products, the head and the patch embedding, less what the guard leaves float.
+    let float = told["summary"]["float_sites"].as_array().unwrap().len() as u64;
+    assert_eq!((broken, products + float), (0, 32), "{told}");
+    let seen = python(
+        "judge.py",
+        &[
+            &digits("model.onnx"),
+            &folder.path("out.onnx"),
+            &digits("images/test"),
+        ],
+    );
+    assert!(seen["sqnr_db"].as_f64() > Some(20.0), "{seen}");
+    assert_eq!(
+        (&told["target"], &told["summary"]["expected_speedup"]),
+        (&"tensorrt".into(), &Value::Null)
+    );
+}
+
+#[test]
+fn the_rules_of_tensorrt_tell_another_form() {
+    let folder = Folder::new();
+    report(&folder, &[]);
+    let (broken, products) = against_tensorrt(&folder);
+    assert!(broken > 0 && products > 0);
+}
+
+#[test]
+fn what_a_target_cannot_run_is_refused() {
+    let folder = Folder::new();
+    let (model, calib, out) = (
+        digits("model.onnx"),
+        digits("images/calib"),
+        folder.path("out.onnx"),
+    );
+    let refused = |more: &[&str], words: &[&str]| {
+        quantize(&model, &calib, &out, more).refuses(words);
+        assert!(!out.exists());
+    };
+    let narrow = ["--target", "tensorrt", "--bits", "w4a4"];
+    refused(
+        &narrow,
+        &["model.onnx", "site `", "tensorrt", "--bits w8a8 or w4a8"],
+    );
+    let speed = ["--target", "tract", "--budget", "speedup=1.2"];
+    refused(&speed, &["cost model", "tract", "--target onnxruntime"]);
+    refused(
+        &["--target", "tensorrt", "--bench"],
+        &["--bench", "tensorrt"],
+    );
+    refused(&["--target", "nowhere"], &["nowhere", "tensorrt"]);
+
+    let (model, plan) = (text(&model), folder.arg("vit.plan.json"));
+    let calib = text(&calib);
+    vitq(&["plan", &model, "--calib", &calib, "-o", &plan, "--quiet"]).succeeds();
+    vitq(&[
+        "apply",
+        &model,
+        &plan,
+        "-o",
+        &text(&out),
+        "--target",
+        "tensorrt",
+    ])
+    .refuses(&["site `", "make the plan again with --target tensorrt"]);
+    vitq(&[
+        "apply",
+        &model,
+        &plan,
+        "-o",
+        &text(&out),
+        "--target",
+        "tract",
+    ])
+    .succeeds();
+}
+
+#[test]
+fn the_gain_is_expected_by_site_and_measured() {
+    let folder = Folder::new();
+    let told = report(&folder, &[]);
+    let sites = told["sites"].as_array().unwrap();
+    let gains: f64 = sites
+        .iter()
+        .filter_map(|it| it["expected_gain"].as_f64())
+        .sum();
+    let expected = told["summary"]["expected_speedup"].as_f64().unwrap();
+    assert!(
+        expected > 1.1 && (expected - 1.0 / (1.0 - gains / 100.0)).abs() < 1e-9,
+        "{told}"
+    );
+    assert_eq!(told["bench"], Value::Null);
+
+    let told = report(&folder, &["--target", "tract", "--bench"]);
+    assert_eq!(told["bench"]["runtime"], "stock tract");
+    let models = told["bench"]["models"].as_array().unwrap();
+    assert_eq!(models[1]["path"], told["output"]["path"]);
+    assert!(models[1]["ms"]["median"].as_f64() > Some(0.0), "{told}");
+}
+
+#[test]
+fn targets_are_listed_with_their_reasons() {
+    let told = vitq(&["targets"]).succeeds().stdout;
+    for words in [
+        "onnxruntime: ",
+        "tract: ",
+        "portable: ",
+        "openvino: ",
+        "MatMulInteger",
+        "operator sets 17 to 20",
+    ] {
+        assert!(told.contains(words), "no {words:?} in: {told}");
+    }
+    let tensorrt = told.split_once("tensorrt: ").expect("tensorrt is listed").1;
+    assert!(
+        tensorrt.contains("zero point 0") && tensorrt.contains("not run in it"),
+        "{told}"
+    );
+}

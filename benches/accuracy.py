@@ -37,19 +37,20 @@ ROWS = [
 BUDGETS = [
     "Mixed, as large as W4A8: --budget size=4060kB",
     "Mixed, 5 MB: --budget size=5MB",
-    "Mixed, drop=5: --budget drop=5",
+    "Mixed, drop=6: --budget drop=6",
 ]
 
 
 def quantise(args, model, calibration, preprocess, row, out):
-    """Run vitq for one row; return its name, file, seconds and the number of Linears left float."""
+    """Run vitq for one row; return its name, file, seconds and the number of Linears left float, `None` where it declines."""
     name, _, options = row.partition(":")
     report = out.with_suffix(".json")
     command = [args.vitq, "quantize", model, "--calib", calibration, "-o", out, "--samples", "32", "--quiet", "--report", report]
     start = time.perf_counter()
     code = subprocess.run([*map(str, command), *preprocess, *options.split()]).returncode
     if code:
-        sys.exit(f"{name}: vitq ended with exit code {code}")
+        print(f"{name}: vitq ended with exit code {code}, no row", file=sys.stderr)
+        return None
     left = json.loads(report.read_text())["summary"]["left_float"]
     return {"form": name.strip(), "file": out, "seconds": time.perf_counter() - start, "left_float": left}
 
@@ -128,6 +129,7 @@ def main():
             quantise(args, model, calibration, preprocess, row, work / f"row{i}.onnx")
             for i, row in enumerate(args.row or (ROWS if args.digits else ROWS + BUDGETS))
         ]
+        made = [row for row in made if row]
         files, tiny = [m["file"] for m in made], []
         if args.digits:
             judged = judge_digits(model, files)

@@ -108,6 +108,10 @@ pub enum Error {
     /// Calibration failed.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
+    /// Learning failed.
+    #[cfg(feature = "learn")]
+    #[error(transparent)]
+    Learn(#[from] crate::learn::LearnError),
     /// The plan does not fit the model.
     #[error("{}: the plan cannot be applied: {source}", path.display())]
     Apply {

@@ -11,6 +11,8 @@ pub mod calibrate;
 pub mod contract;
 pub mod error;
 pub mod input;
+#[cfg(feature = "learn")]
+pub mod learn;
 pub mod linalg;
 pub mod model;
 pub mod output;

@@ -48,6 +48,8 @@ pub struct Quantizer {
     pub(crate) samples: usize,
     pub(crate) budget: Option<Budget>,
     auto_rank: bool,
+    #[cfg(feature = "learn")]
+    learning: Option<crate::learn::Options>,
     pub(crate) target: Target,
 }
 
@@ -87,6 +89,8 @@ impl Quantizer {
             samples: CALIBRATION_SAMPLES,
             budget: None,
             auto_rank: false,
+            #[cfg(feature = "learn")]
+            learning: None,
             target: ONNX_RUNTIME,
         }
     }
@@ -123,6 +127,13 @@ impl Quantizer {
     /// Whether low-rank branches are added where they take the most error away, within [`RANK_SHARE`].
     pub fn auto_rank(mut self, auto_rank: bool) -> Self {
         self.auto_rank = auto_rank;
+        self
+    }
+
+    /// Whether the closed-form numbers are improved by gradients, and how.
+    #[cfg(feature = "learn")]
+    pub fn learning(mut self, learning: Option<crate::learn::Options>) -> Self {
+        self.learning = learning;
         self
     }
 
@@ -206,7 +217,26 @@ impl Quantizer {
                 best = outcome;
             }
         }
+        #[cfg(feature = "learn")]
+        self.learn(model, &mut best, &feeds, progress)?;
         Ok(best)
+    }
+
+    /// Improves the numbers by gradients, where that is asked for.
+    #[cfg(feature = "learn")]
+    fn learn(
+        &self,
+        model: &FloatModel,
+        outcome: &mut Outcome,
+        feeds: &Batches<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        if let Some(options) = &self.learning {
+            let written = model.written(outcome.plan.rotation)?;
+            let form = (written.graph(), written.structure());
+            crate::learn::reconstruct(form, &mut outcome.plan, feeds, options, progress)?;
+        }
+        Ok(())
     }
 
     /// The plan for the model as it is, or with its residual streams rotated.

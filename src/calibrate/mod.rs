@@ -35,7 +35,8 @@ use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
 use guard::Guard;
-use linear::{Parameters, sqnr};
+pub use linear::Parameters;
+use linear::sqnr;
 use migrate::{Carrier, Migration};
 pub use parts::Part;
 pub use ranks::Ranks;

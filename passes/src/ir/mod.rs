@@ -115,6 +115,25 @@ impl Graph {
         &self.outputs
     }
 
+    /// States the extents of a graph input; what was declared of other values' shapes is forgotten.
+    pub fn fix_input(&mut self, input: Outlet, dims: &[usize]) {
+        use vitq_onnx::pb::{
+            tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto,
+        };
+        let known = |&d: &usize| Dimension {
+            value: Some(dimension::Value::DimValue(d as i64)),
+            ..Dimension::default()
+        };
+        let dims: Vec<_> = dims.iter().map(known).map(Into::into).collect();
+        self.forget_value_info();
+        if let Some(Node::Input(info)) = self.net.node_weight_mut(input.node)
+            && let Some(kind) = &mut info.r#type
+            && let Some(type_proto::Value::TensorType(tensor)) = &mut kind.value
+        {
+            tensor.shape.get_or_insert_default().dim = dims;
+        }
+    }
+
     /// Version of the standard operator set.
     pub fn opset(&self) -> i64 {
         self.opsets.get("").copied().unwrap_or(1)

@@ -1,0 +1,168 @@
+//! An activation's quantiser: rounding passes its gradient straight through, the step learns as in LSQ (arXiv 1902.08153).
+//!
+//! `∂x = g` within the range of the levels, 0 outside; `∂s = Σ g·(x̂ - x)/s` within, `Σ g·x̂/s` outside.
+//!
+//! QDrop (arXiv 2203.05740): a value keeps its float form with some probability, so that the weights find a solution that is flat in
+//! the direction of the activations' rounding; 4 bits on few images gain most by it.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use vitq_passes::plan::Activation;
+
+use super::{elements, like, read, tensor_like};
+use crate::quant;
+
+/// Which values stay float: a hash of seed and place decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Drop {
+    /// Another one for each step, sample and quantiser.
+    pub seed: u64,
+    /// 0..1
+    pub probability: f32,
+}
+
+impl Drop {
+    /// Nothing stays float.
+    pub const NONE: Drop = Drop {
+        seed: 0,
+        probability: 0.0,
+    };
+
+    fn keeps(&self, i: usize) -> bool {
+        self.probability > 0.0 && self.hash(i) < self.probability
+    }
+
+    /// 0..1, evenly (the finaliser of SplitMix64).
+    fn hash(&self, i: usize) -> f32 {
+        let mut z = self
+            .seed
+            .wrapping_add((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+/// `(x, s) → x̂`; `s` is a tensor of one element.
+pub struct FakeQuantise {
+    /// The quantiser; its step is `s`.
+    pub quantiser: Activation,
+    /// Values that stay float.
+    pub drop: Drop,
+}
+
+impl CustomOp2 for FakeQuantise {
+    fn name(&self) -> &'static str {
+        "fake-quantise"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        s: &CpuStorage,
+        s_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = elements(x, x_layout)?;
+        let step = elements(s, s_layout)?.first().copied().unwrap_or(1.0);
+        let mut values = x.to_vec();
+        quant::apply(&with_step(&self.quantiser, step), &mut values);
+        if self.drop.probability > 0.0 {
+            for (i, (v, x)) in values.iter_mut().zip(x).enumerate() {
+                if self.drop.keeps(i) {
+                    *v = *x;
+                }
+            }
+        }
+        Ok(like(values, x_layout))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        s: &Tensor,
+        rounded: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let step = read(s, |s| s.first().copied().unwrap_or(1.0))?;
+        let (low, high) = range(&self.quantiser, step);
+        let (dx, ds) = read(x, |x| {
+            read(rounded, |rounded| {
+                read(gradient, |gradient| {
+                    self.gradients(x, rounded, gradient, (low, high))
+                })
+            })
+        })???;
+        let ds = Tensor::from_vec(vec![ds / step], s.shape(), s.device())?;
+        Ok((Some(tensor_like(dx, x)?), Some(ds)))
+    }
+}
+
+impl FakeQuantise {
+    /// `∂x` and `∂s·s`.
+    fn gradients(
+        &self,
+        x: &[f32],
+        rounded: &[f32],
+        gradient: &[f32],
+        (low, high): (f32, f32),
+    ) -> (Vec<f32>, f32) {
+        let mut dx = gradient.to_vec();
+        let mut ds = 0.0f64;
+        for (i, ((d, x), rounded)) in dx.iter_mut().zip(x).zip(rounded).enumerate() {
+            if self.drop.keeps(i) {
+                continue;
+            }
+            let inside = (low..=high).contains(x);
+            ds += f64::from(*d * (rounded - if inside { *x } else { 0.0 }));
+            if !inside {
+                *d = 0.0;
+            }
+        }
+        (dx, ds as f32)
+    }
+}
+
+/// The same quantiser with another step; logarithmic codes keep theirs.
+pub fn with_step(quantiser: &Activation, step: f32) -> Activation {
+    match quantiser {
+        Activation::Uniform {
+            bits, zero_point, ..
+        } => Activation::Uniform {
+            bits: *bits,
+            scale: step,
+            zero_point: *zero_point,
+        },
+        Activation::Codebook { segments, .. } => Activation::Codebook {
+            scale: step,
+            segments: segments.clone(),
+        },
+        log @ Activation::Log { .. } => log.clone(),
+    }
+}
+
+/// The step, where there is one to learn.
+pub fn step(quantiser: &Activation) -> Option<f32> {
+    match quantiser {
+        Activation::Uniform { scale, .. } | Activation::Codebook { scale, .. } => Some(*scale),
+        Activation::Log { .. } => None,
+    }
+}
+
+/// Smallest and largest level, half a step more on both sides where steps are even.
+fn range(quantiser: &Activation, step: f32) -> (f32, f32) {
+    match quantiser {
+        Activation::Uniform {
+            bits, zero_point, ..
+        } => {
+            let zero = f32::from(*zero_point);
+            let top = ((1u32 << bits) - 1) as f32;
+            ((-zero - 0.5) * step, (top - zero + 0.5) * step)
+        }
+        Activation::Codebook { segments, .. } => {
+            let low = segments.first().map_or(0.0, |s| f32::from(s.from));
+            let high = segments.last().map_or(0.0, |s| f32::from(s.to));
+            (low * step, high * step)
+        }
+        Activation::Log { .. } => (f32::NEG_INFINITY, f32::INFINITY),
+    }
+}

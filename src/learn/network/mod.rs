@@ -1,0 +1,188 @@
+//! The float graph as steps that candle differentiates: sites apart, everything else operator by operator.
+
+mod compile;
+mod operators;
+mod segment;
+mod shaping;
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use vitq_passes::ir::{Op, Outlet};
+
+use super::LearnError;
+use super::kernels::{Gelu, LayerNorm};
+
+pub(super) use operators::matmul;
+pub use segment::{Segment, segments};
+
+/// A value of the network.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Floats, which have gradients.
+    Float(Tensor),
+    /// Shapes and indices, which have none.
+    Integers(Integers),
+}
+
+/// Integers (or truth values: 0 and 1).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Integers {
+    /// Row-major.
+    pub values: Vec<i64>,
+    /// Empty for a scalar.
+    pub dims: Vec<usize>,
+}
+
+impl Integers {
+    fn list(values: Vec<i64>) -> Integers {
+        Integers {
+            dims: vec![values.len()],
+            values,
+        }
+    }
+}
+
+/// The values that are alive.
+pub type Values = HashMap<Outlet, Value>;
+
+/// One step.
+pub struct Step {
+    /// Name of the node, for messages.
+    pub name: String,
+    /// What is done.
+    pub kind: Kind,
+    /// Operands.
+    pub reads: Vec<Option<Outlet>>,
+    /// Results.
+    pub writes: Vec<Outlet>,
+}
+
+/// What a step does.
+pub enum Kind {
+    /// A site, by its index: whoever runs the network says what happens there.
+    Site(usize),
+    /// A GELU of several operators.
+    Gelu,
+    /// Any other operator.
+    Operator(Box<Op>),
+}
+
+/// A network for inputs of one shape.
+pub struct Network {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Values that depend on no input.
+    constants: Values,
+    /// Inputs by name.
+    pub inputs: Vec<(String, Outlet)>,
+    /// Outputs by name.
+    pub outputs: Vec<(String, Outlet)>,
+}
+
+/// What happens at sites.
+pub trait Sites {
+    /// Result of a site.
+    ///
+    /// # Errors
+    /// Operands do not fit.
+    fn evaluate(&self, site: usize, operands: &[Tensor]) -> candle_core::Result<Tensor>;
+}
+
+impl Network {
+    /// Runs the steps of a segment; `values` holds what it reads, and then what it writes too.
+    ///
+    /// # Errors
+    /// An operator has no gradient form, or its operands do not fit; the message names the node.
+    pub fn run(
+        &self,
+        segment: &Segment,
+        values: &mut Values,
+        sites: &dyn Sites,
+    ) -> Result<(), LearnError> {
+        for step in &self.steps[segment.steps.clone()] {
+            let results = self.evaluate(step, values, sites)?;
+            values.extend(step.writes.iter().copied().zip(results));
+        }
+        Ok(())
+    }
+
+    fn evaluate(
+        &self,
+        step: &Step,
+        values: &Values,
+        sites: &dyn Sites,
+    ) -> Result<Vec<Value>, LearnError> {
+        let failed = |problem: String| LearnError::Operator {
+            node: step.name.clone(),
+            problem,
+        };
+        let operand = |outlet: &Option<Outlet>| {
+            let Some(outlet) = outlet else {
+                return Ok(None);
+            };
+            let value = values.get(outlet).or_else(|| self.constants.get(outlet));
+            value
+                .map(Some)
+                .ok_or_else(|| failed("one of its operands has no value".into()))
+        };
+        let operands = step
+            .reads
+            .iter()
+            .map(operand)
+            .collect::<Result<Vec<_>, _>>()?;
+        let evaluated = match &step.kind {
+            Kind::Site(site) => floats(&operands)
+                .and_then(|it| sites.evaluate(*site, &it))
+                .map(one),
+            Kind::Gelu => floats(&operands)
+                .and_then(|it| it[0].contiguous()?.apply_op1(Gelu))
+                .map(one),
+            Kind::Operator(op) => operators::evaluate(op, &operands),
+        };
+        evaluated.map_err(|e| failed(message(&e)))
+    }
+}
+
+/// candle's words without a backtrace.
+fn message(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn one(tensor: Tensor) -> Vec<Value> {
+    vec![Value::Float(tensor)]
+}
+
+fn floats(operands: &[Option<&Value>]) -> candle_core::Result<Vec<Tensor>> {
+    operands
+        .iter()
+        .flatten()
+        .map(|value| match value {
+            Value::Float(tensor) => Ok(tensor.clone()),
+            Value::Integers(_) => candle_core::bail!("an operand is not float"),
+        })
+        .collect()
+}
+
+fn layer_norm(
+    op: &Op,
+    x: &Tensor,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    centred: bool,
+) -> candle_core::Result<Tensor> {
+    let epsilon = op.float("epsilon").unwrap_or(1e-5);
+    let axis = op.int("axis").unwrap_or(-1);
+    if axis != -1 && axis + 1 != x.rank() as i64
+        || scale.len() != x.dims().last().copied().unwrap_or(0)
+    {
+        candle_core::bail!("it normalises over more than the last axis")
+    }
+    x.contiguous()?.apply_op1(LayerNorm {
+        scale,
+        shift,
+        epsilon,
+        centred,
+    })
+}

@@ -1,0 +1,120 @@
+//! What happens at sites: the float product, or the quantised one with what is learned.
+
+use candle_core::{Result, Tensor, bail};
+use vitq_passes::plan::Activation;
+use vitq_passes::structure::Structure;
+
+use super::kernels::{Drop, FakeQuantise, Linear};
+use super::network::{Sites, matmul};
+use super::state::{Leaves, State};
+
+/// The sites of a run.
+pub struct Products<'a> {
+    /// What was recognised.
+    pub structure: &'a Structure,
+    /// One a site; the float network's are all fixed.
+    pub states: &'a [State],
+    /// One a site, of those that this run reads.
+    pub leaves: &'a [Option<Leaves>],
+    /// Values that stay float.
+    pub drop: Drop,
+}
+
+impl Sites for Products<'_> {
+    fn evaluate(&self, site: usize, operands: &[Tensor]) -> Result<Tensor> {
+        let Some(leaves) = self.leaves.get(site).and_then(Option::as_ref) else {
+            bail!("the site was not made ready")
+        };
+        match (&self.states[site], leaves) {
+            (_, Leaves::Fixed(None)) => {
+                let [a, b] = operands else {
+                    bail!("a product takes two operands")
+                };
+                matmul(a, b)
+            }
+            (_, Leaves::Fixed(Some((weight, bias)))) => {
+                self.product(site, &operands[0], weight, bias)
+            }
+            (State::Linear(state), Leaves::Linear([weight, bias, step])) => {
+                let mut x = operands[0].clone();
+                if let Some(factor) = &state.pre_scale {
+                    x = x.broadcast_mul(factor)?;
+                }
+                let x = self.quantise(2 * site, &x, step, &state.activation.quantiser)?;
+                self.product(site, &x, weight, bias)
+            }
+            (State::Product(states), Leaves::Product(steps)) => {
+                let both = operands.iter().zip(states.iter()).zip(steps).enumerate();
+                let quantised = both
+                    .map(|(i, ((x, state), step))| {
+                        self.quantise(2 * site + i, x, step, &state.quantiser)
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                let [a, b] = &quantised[..] else {
+                    bail!("a product takes two operands")
+                };
+                matmul(a, b)
+            }
+            _ => bail!("the plan treats the site as another kind of product"),
+        }
+    }
+}
+
+impl Products<'_> {
+    fn quantise(
+        &self,
+        place: usize,
+        x: &Tensor,
+        step: &Tensor,
+        quantiser: &Activation,
+    ) -> Result<Tensor> {
+        let seed = self
+            .drop
+            .seed
+            .wrapping_add((place as u64).wrapping_mul(0xD134_2543_DE82_EF95));
+        let op = FakeQuantise {
+            quantiser: quantiser.clone(),
+            drop: Drop { seed, ..self.drop },
+        };
+        x.contiguous()?.apply_op2(step, op)
+    }
+
+    /// `x·Wᵀ + b` on tokens, or on the patches of an image.
+    fn product(&self, site: usize, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (out, k) = weight.dims2()?;
+        let patch = self.structure.sites[site]
+            .parameters
+            .as_ref()
+            .and_then(|p| p.patch);
+        let Some([high, wide]) = patch else {
+            let mut dims = x.dims().to_vec();
+            let rows = x.elem_count() / k;
+            if dims.pop() != Some(k) {
+                bail!(
+                    "its input has {:?}, its weight takes {k} values a token",
+                    x.dims()
+                )
+            }
+            dims.push(out);
+            return x
+                .contiguous()?
+                .reshape((rows, k))?
+                .apply_op3(weight, bias, Linear)?
+                .reshape(dims);
+        };
+        let (batch, channels, height, width) = x.dims4()?;
+        let (down, along) = (height / high, width / wide);
+        // A Conv leaves out what no whole patch covers.
+        let x = x.narrow(2, 0, down * high)?.narrow(3, 0, along * wide)?;
+        x.contiguous()?
+            .reshape(vec![batch, channels, down, high, along, wide])?
+            .permute(vec![0, 2, 4, 1, 3, 5])?
+            .contiguous()?
+            .reshape((batch * down * along, k))?
+            .apply_op3(weight, bias, Linear)?
+            .reshape((batch, down * along, out))?
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape((batch, out, down, along))
+    }
+}

@@ -1,0 +1,377 @@
+//! What is learned at a site, and how it becomes what the plan holds.
+//!
+//! A weight is `ŵ = s·T[nearest(u)]` with the latent `u [out, in]` in steps of its row: `∂u = s·∂ŵ` within the range of the
+//! levels (straight through the rounding), `∂s = Σ T·∂ŵ`. Scales and steps are learned as logarithms. At the start `u` lies on
+//! the plan's own codes, so that nothing changes unless a step is taken.
+
+use candle_core::{Device, Result, Tensor, Var};
+use rayon::prelude::*;
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
+
+use super::adam::Parameter;
+use super::kernels;
+use super::reconstruct::Rates;
+use crate::linalg::{add_gemm_tn, dot, gemm};
+use crate::solve::Grid;
+
+/// What is learned at a site.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Nothing.
+    Fixed(Fixed),
+    /// A Linear or patch embedding.
+    Linear(Box<LinearState>),
+    /// Q·Kᵀ or attention·V: the steps of both quantisers.
+    Product(Box<[ActivationState; 2]>),
+}
+
+/// A site that stays float.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// Weight `[out, in]` and bias `[out]`; none at an attention product.
+    pub parameters: Option<(Tensor, Tensor)>,
+}
+
+/// An activation's quantiser.
+#[derive(Clone, Debug)]
+pub struct ActivationState {
+    /// As planned.
+    pub quantiser: Activation,
+    /// Logarithm of the step over the planned one; empty where there is none to learn.
+    factor: Parameter,
+}
+
+/// A Linear or patch embedding.
+#[derive(Clone, Debug)]
+pub struct LinearState {
+    /// Quantiser of the input.
+    pub activation: ActivationState,
+    /// `[in]`
+    pub pre_scale: Option<Tensor>,
+    planned: LinearPlan,
+    grid: Grid,
+    /// `u`, `[out, in]`
+    units: Parameter,
+    /// Logarithm of `s` over the planned one, `[out]`.
+    scale: Parameter,
+    /// `b` less the planned one in units of what a step of the input changes, `[out]`.
+    bias: Parameter,
+    bias_unit: Vec<f32>,
+    branch: Option<BranchState>,
+    k: usize,
+}
+
+/// A low-rank branch.
+#[derive(Clone, Debug)]
+struct BranchState {
+    rank: usize,
+    /// `A`, `[r, in]`
+    down: Parameter,
+    /// `B`, `[out, r]`
+    up: Parameter,
+}
+
+/// The tensors of a site that candle differentiates.
+pub enum Leaves {
+    /// `W + B·A` `[out, in]`, bias `[out]`, step.
+    Linear([Tensor; 3]),
+    /// Steps.
+    Product([Tensor; 2]),
+    /// Weight and bias, if any.
+    Fixed(Option<(Tensor, Tensor)>),
+}
+
+impl Leaves {
+    /// Those that have gradients, in the order of [`State::step`].
+    pub fn learned(&self) -> &[Tensor] {
+        match self {
+            Leaves::Linear(leaves) => leaves,
+            Leaves::Product(leaves) => leaves,
+            Leaves::Fixed(_) => &[],
+        }
+    }
+}
+
+impl State {
+    /// From the plan; `parameters` are the graph's own weight `[out, in]` and bias.
+    pub fn new(
+        decision: Option<&Decision>,
+        parameters: Option<(Vec<f32>, Vec<f32>)>,
+        rates: &Rates,
+    ) -> Result<State> {
+        let fixed = |parameters: Option<(Vec<f32>, Vec<f32>)>| {
+            let tensors = parameters.map(|(weight, bias)| {
+                let (out, k) = (bias.len(), weight.len() / bias.len().max(1));
+                let weight = Tensor::from_vec(weight, (out, k), &Device::Cpu)?;
+                Ok::<_, candle_core::Error>((weight, Tensor::from_vec(bias, out, &Device::Cpu)?))
+            });
+            Ok(State::Fixed(Fixed {
+                parameters: tensors.transpose()?,
+            }))
+        };
+        match decision {
+            None => fixed(parameters),
+            Some(Decision::Float { replace, .. }) => fixed(replace.clone().or(parameters)),
+            Some(Decision::Linear(plan)) => {
+                Ok(State::Linear(Box::new(LinearState::new(plan, rates)?)))
+            }
+            Some(Decision::Product { left, right }) => Ok(State::Product(Box::new(
+                [left, right].map(|it| ActivationState::new(it, rates)),
+            ))),
+        }
+    }
+
+    /// What the next step differentiates.
+    pub fn leaves(&self, learn: bool) -> Result<Leaves> {
+        Ok(match self {
+            State::Fixed(it) => Leaves::Fixed(it.parameters.clone()),
+            State::Linear(it) => Leaves::Linear(it.leaves(learn)?),
+            State::Product(it) => Leaves::Product([it[0].leaf(learn)?, it[1].leaf(learn)?]),
+        })
+    }
+
+    /// Step `t` of Adam against the gradients of the leaves.
+    pub fn step(&mut self, gradients: &[Vec<f32>], t: usize, factor: f32) {
+        match (self, gradients) {
+            (State::Linear(it), [weight, bias, step]) => {
+                it.step(weight, bias, t, factor);
+                it.activation.step(step, t, factor);
+            }
+            (State::Product(it), [left, right]) => {
+                it[0].step(left, t, factor);
+                it[1].step(right, t, factor);
+            }
+            _ => {}
+        }
+    }
+
+    /// What was learned, for the plan; `None` where nothing is learned.
+    pub fn decision(&self) -> Option<Decision> {
+        match self {
+            State::Fixed(_) => None,
+            State::Linear(it) => Some(Decision::Linear(it.plan())),
+            State::Product(it) => Some(Decision::Product {
+                left: it[0].now(),
+                right: it[1].now(),
+            }),
+        }
+    }
+}
+
+impl ActivationState {
+    fn new(quantiser: &Activation, rates: &Rates) -> Self {
+        let learned = kernels::step(quantiser).map(|_| 0.0);
+        Self {
+            quantiser: quantiser.clone(),
+            factor: Parameter::new(learned.into_iter().collect(), rates.step),
+        }
+    }
+
+    fn value(&self) -> f32 {
+        let planned = kernels::step(&self.quantiser).unwrap_or(1.0);
+        self.factor
+            .values
+            .first()
+            .map_or(planned, |f| planned * f.exp())
+    }
+
+    fn leaf(&self, learn: bool) -> Result<Tensor> {
+        leaf(vec![self.value()], &[1], learn)
+    }
+
+    fn step(&mut self, gradient: &[f32], t: usize, factor: f32) {
+        let value = self.value();
+        let gradient: Vec<f32> = gradient.iter().map(|g| g * value).collect();
+        self.factor.step(&gradient, t, factor);
+    }
+
+    fn now(&self) -> Activation {
+        kernels::with_step(&self.quantiser, self.value())
+    }
+}
+
+impl LinearState {
+    fn new(plan: &LinearPlan, rates: &Rates) -> Result<Self> {
+        let Weight {
+            bits,
+            codes,
+            scale,
+            table,
+            ..
+        } = &plan.weight;
+        let (out, k) = (scale.len(), codes.len() / scale.len().max(1));
+        let step = kernels::step(&plan.activation).unwrap_or(1.0);
+        let norms = codes.chunks_exact(k.max(1)).zip(scale).map(|(row, s)| {
+            let square: f32 = row.iter().map(|&c| f32::from(c) * f32::from(c)).sum();
+            s * step * square.sqrt().max(1.0)
+        });
+        let pre_scale = plan.pre_scale.as_ref();
+        let branch = plan.low_rank.as_ref().map(|it| BranchState::new(it, rates));
+        // Steps of a codebook are wider than one unit of its grid.
+        let width = table.as_ref().map_or(1.0, |table| {
+            let span = table
+                .last()
+                .zip(table.first())
+                .map_or(1, |(a, b)| i32::from(*a) - i32::from(*b));
+            span as f32 / table.len().saturating_sub(1).max(1) as f32
+        });
+        Ok(Self {
+            activation: ActivationState::new(&plan.activation, rates),
+            pre_scale: pre_scale
+                .map(|values| Tensor::from_vec(values.clone(), values.len(), &Device::Cpu))
+                .transpose()?,
+            grid: Grid {
+                bits: *bits,
+                scale: scale.clone(),
+                table: table.clone(),
+            },
+            units: Parameter::new(
+                codes.iter().map(|&c| f32::from(c)).collect(),
+                rates.weight * width,
+            ),
+            scale: Parameter::new(vec![0.0; out], rates.scale),
+            bias: Parameter::new(vec![0.0; out], rates.bias),
+            bias_unit: norms.collect(),
+            branch,
+            k,
+            planned: plan.clone(),
+        })
+    }
+
+    fn scales(&self) -> Vec<f32> {
+        let planned = self.grid.scale.iter().zip(&self.scale.values);
+        planned.map(|(s, f)| s * f.exp()).collect()
+    }
+
+    fn codes(&self) -> Vec<i8> {
+        let mut codes = vec![0i8; self.units.values.len()];
+        let rows = codes
+            .par_chunks_mut(4096)
+            .zip(self.units.values.par_chunks(4096));
+        rows.for_each(|(codes, units)| {
+            for (code, unit) in codes.iter_mut().zip(units) {
+                *code = self.grid.nearest(*unit);
+            }
+        });
+        codes
+    }
+
+    fn biases(&self) -> Vec<f32> {
+        let learned = self.bias.values.iter().zip(&self.bias_unit);
+        let biases = self.planned.bias.iter().zip(learned);
+        biases.map(|(b, (v, unit))| b + v * unit).collect()
+    }
+
+    fn leaves(&self, learn: bool) -> Result<[Tensor; 3]> {
+        let (out, k) = (self.bias.values.len(), self.k);
+        let scales = self.scales();
+        let mut weight: Vec<f32> = self.codes().into_iter().map(f32::from).collect();
+        for (row, s) in weight.chunks_exact_mut(k).zip(&scales) {
+            row.iter_mut().for_each(|w| *w *= s);
+        }
+        if let Some(branch) = &self.branch {
+            let product = gemm(&branch.up.values, &branch.down.values, out, branch.rank, k);
+            weight.iter_mut().zip(product).for_each(|(w, p)| *w += p);
+        }
+        Ok([
+            leaf(weight, &[out, k], learn)?,
+            leaf(self.biases(), &[out], learn)?,
+            self.activation.leaf(learn)?,
+        ])
+    }
+
+    fn step(&mut self, weight: &[f32], bias: &[f32], t: usize, factor: f32) {
+        let (scales, codes) = (self.scales(), self.codes());
+        let end = self.grid.table.as_ref().map_or_else(
+            || ((1i32 << (self.grid.bits - 1)) - 1) as f32 + 0.5,
+            |table| {
+                table
+                    .iter()
+                    .map(|&l| f32::from(l).abs())
+                    .fold(0.0, f32::max)
+            },
+        );
+        let mut units = weight.to_vec();
+        let mut logs = Vec::with_capacity(scales.len());
+        let rows = units
+            .chunks_exact_mut(self.k)
+            .zip(codes.chunks_exact(self.k));
+        for (o, (units, codes)) in rows.enumerate() {
+            let levels: Vec<f32> = codes.iter().map(|&c| f32::from(c)).collect();
+            logs.push(dot(units, &levels) as f32 * scales[o]);
+            let latent = &self.units.values[o * self.k..];
+            for (g, u) in units.iter_mut().zip(latent) {
+                *g *= if u.abs() <= end { scales[o] } else { 0.0 };
+            }
+        }
+        self.units.step(&units, t, factor);
+        self.scale.step(&logs, t, factor);
+        let bias: Vec<f32> = bias
+            .iter()
+            .zip(&self.bias_unit)
+            .map(|(g, u)| g * u)
+            .collect();
+        self.bias.step(&bias, t, factor);
+        if let Some(branch) = &mut self.branch {
+            branch.step(weight, self.k, t, factor);
+        }
+    }
+
+    fn plan(&self) -> LinearPlan {
+        LinearPlan {
+            activation: self.activation.now(),
+            weight: Weight {
+                codes: self.codes(),
+                scale: self.scales(),
+                ..self.planned.weight.clone()
+            },
+            bias: self.biases(),
+            low_rank: self.branch.as_ref().map(BranchState::plan),
+            pre_scale: self.planned.pre_scale.clone(),
+        }
+    }
+}
+
+impl BranchState {
+    fn new(branch: &LowRank, rates: &Rates) -> Self {
+        let size = |values: &[f32]| {
+            let square: f32 = values.iter().map(|v| v * v).sum();
+            (square / values.len().max(1) as f32).sqrt()
+        };
+        // A branch that is nothing yet learns at the pace of one that is not.
+        let unit = (size(&branch.down) * size(&branch.up)).sqrt().max(1e-4);
+        Self {
+            rank: branch.rank,
+            down: Parameter::new(
+                branch.down.clone(),
+                rates.branch * size(&branch.down).max(unit),
+            ),
+            up: Parameter::new(branch.up.clone(), rates.branch * size(&branch.up).max(unit)),
+        }
+    }
+
+    /// `∂A = Bᵀ·∂W`, `∂B = ∂W·Aᵀ`.
+    fn step(&mut self, weight: &[f32], k: usize, t: usize, factor: f32) {
+        let out = weight.len() / k;
+        let mut down = vec![0.0; self.rank * k];
+        add_gemm_tn(&mut down, &self.up.values, weight, out, self.rank, k);
+        let up = crate::linalg::gemm_nt(weight, &self.down.values, out, k, self.rank);
+        self.down.step(&down, t, factor);
+        self.up.step(&up, t, factor);
+    }
+
+    fn plan(&self) -> LowRank {
+        LowRank {
+            rank: self.rank,
+            down: self.down.values.clone(),
+            up: self.up.values.clone(),
+        }
+    }
+}
+
+fn leaf(values: Vec<f32>, dims: &[usize], learn: bool) -> Result<Tensor> {
+    if learn {
+        return Ok(Var::from_vec(values, dims, &Device::Cpu)?.into_inner());
+    }
+    Tensor::from_vec(values, dims, &Device::Cpu)
+}

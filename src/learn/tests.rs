@@ -1,0 +1,349 @@
+//! The network's values are judged by ONNX Runtime (tract where it is not built in), gradients by differences.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor, Var};
+use ndarray::{ArrayD, IxDyn};
+use prost::Message;
+
+use super::kernels::{Gelu, LayerNorm, Linear, Softmax};
+use super::network::{Network, Value, Values};
+use super::sites::Products;
+use super::state::State;
+use super::*;
+use crate::batches::Batches;
+use crate::calibrate::{Feeds, Parameters, Scope, Settings};
+use crate::contract::{Contract, Source};
+use crate::input::{Array, Dataset, Preset};
+use crate::model::FloatModel;
+use crate::pipeline::{NoProgress, Quantizer};
+use crate::run::{RunOptions, Runtime, load};
+
+fn fixture(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(file)
+}
+
+/// Numbers that look random and are the same everywhere.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor(dims: &[usize], seed: u64) -> Var {
+    Var::from_vec(noise(dims.iter().product(), seed), dims, &Device::Cpu).unwrap()
+}
+
+/// Compares the gradient of `Σ w·f(x)` with central differences in every element of `x`.
+fn check_gradient(x: &Var, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) {
+    let y = f(x).unwrap();
+    let weight = Tensor::from_vec(noise(y.elem_count(), 99), y.shape(), &Device::Cpu).unwrap();
+    let objective = |x: &Tensor| (f(x).unwrap() * &weight).unwrap().sum_all().unwrap();
+    let store = objective(x).backward().unwrap();
+    let gradient = store
+        .get(x)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1::<f32>()
+        .unwrap();
+    let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let step = 1e-2;
+    for i in 0..values.len() {
+        let at = |delta: f32| {
+            let mut moved = values.clone();
+            moved[i] += delta;
+            let moved = Tensor::from_vec(moved, x.shape(), &Device::Cpu).unwrap();
+            objective(&moved).to_scalar::<f32>().unwrap()
+        };
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        let error = (slope - gradient[i]).abs();
+        assert!(
+            error < 2e-3 * (1.0 + slope.abs()),
+            "element {i}: {} is not {slope}",
+            gradient[i]
+        );
+    }
+}
+
+#[test]
+fn gradients_are_slopes() {
+    check_gradient(&tensor(&[2, 3, 5], 1), |x| x.apply_op1(Softmax));
+    check_gradient(&tensor(&[4, 6], 2), |x| (x * 3.0)?.apply_op1(Gelu));
+    for centred in [true, false] {
+        check_gradient(&tensor(&[3, 8], 3), |x| {
+            x.apply_op1(LayerNorm {
+                scale: noise(8, 4),
+                shift: if centred { noise(8, 5) } else { Vec::new() },
+                epsilon: 1e-5,
+                centred,
+            })
+        });
+    }
+    let (x, w, b) = (tensor(&[5, 4], 6), tensor(&[3, 4], 7), tensor(&[3], 8));
+    check_gradient(&x, |x| x.apply_op3(&w, &b, Linear));
+    check_gradient(&w, |w| x.apply_op3(w, &b, Linear));
+    check_gradient(&b, |b| x.apply_op3(&w, b, Linear));
+}
+
+/// Inputs of ones to a few hundred: noise, with the extents that the file leaves open set to small ones.
+fn inputs(model: &FloatModel) -> Vec<(String, Array)> {
+    let feed = |(i, input): (usize, &crate::input::ModelInput)| {
+        let dims: Vec<usize> = input
+            .dims
+            .iter()
+            .enumerate()
+            .map(|(axis, d)| d.unwrap_or(if axis == 0 { 1 } else { 64 }))
+            .collect();
+        let values = noise(dims.iter().product(), 17 + i as u64);
+        let array = ArrayD::from_shape_vec(IxDyn(&dims), values).unwrap();
+        (input.name.clone(), array.into())
+    };
+    model.inputs.iter().enumerate().map(feed).collect()
+}
+
+/// Outputs of the differentiable network, by name.
+fn forward(
+    model: &FloatModel,
+    inputs: &[(String, Array)],
+) -> Result<Vec<(String, Vec<f32>)>, LearnError> {
+    let network = Network::new(&model.graph, &model.structure, inputs)?;
+    let mut values: Values = super::reconstruct::inputs(&network, inputs)?;
+    let states: Vec<State> = model
+        .structure
+        .sites
+        .iter()
+        .map(|site| {
+            let parameters = Parameters::load(&model.graph, site)
+                .unwrap()
+                .map(|p| (p.weight, p.bias));
+            State::new(None, parameters, &Options::default().rates).unwrap()
+        })
+        .collect();
+    let leaves: Vec<_> = states
+        .iter()
+        .map(|s| Some(s.leaves(false).unwrap()))
+        .collect();
+    let products = Products {
+        structure: &model.structure,
+        states: &states,
+        leaves: &leaves,
+        drop: super::kernels::Drop::NONE,
+    };
+    network.run(&network.whole("all"), &mut values, &products)?;
+    Ok(network
+        .outputs
+        .iter()
+        .filter_map(|(name, outlet)| match values.get(outlet) {
+            Some(Value::Float(tensor)) => Some((
+                name.clone(),
+                tensor.flatten_all().unwrap().to_vec1().unwrap(),
+            )),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Members of fixtures/families whose networks hold an operator that is not differentiated, with the words for it.
+const DECLINED: &[(&str, &str)] = &[
+    ("coat", "Pad"),
+    ("convit", "ScatterND"),
+    ("edgenext", "ConstantOfShape on integers"),
+    ("efficientformer", "AveragePool"),
+    ("efficientvit_mit", "Pad"),
+    ("fastvit", "BatchNormalization"),
+    ("hf_beit", "Resize"),
+    ("nest", "MaxPool"),
+    ("segmenter", "Resize"),
+    ("tnt", "operand 0 is not float"),
+    ("vit_resnet_hybrid", "InstanceNormalization"),
+    ("xcit", "BatchNormalization"),
+    ("hf_bert", "GatherElements"),
+    ("hf_bert_fused", "GatherElements"),
+    ("hf_clip", "operand 1 is not integer"),
+    ("hf_detr", "MaxPool"),
+    ("hf_dinov2", "Expand on integers"),
+    ("hf_dpt", "Resize"),
+    ("hf_mobilevit", "Ceil"),
+    ("hf_sam", "Resize"),
+    ("hf_segformer", "Resize"),
+    ("hf_segformer_any_size", "Resize"),
+    ("hf_swin", "GreaterOrEqual on integers"),
+    ("mobilevit_v2", "InstanceNormalization"),
+    ("mvit_v2", "Einsum"),
+    ("poolformer", "AveragePool"),
+    ("swin_detector", "ScatterND"),
+    ("torchvision_maxvit", "AveragePool"),
+    ("torchvision_swin", "ScatterND"),
+    ("torchvision_swin_v2", "ScatterND"),
+];
+
+#[test]
+fn values_of_every_family_are_onnx_runtimes() {
+    let runtime = if cfg!(feature = "onnxruntime") {
+        Runtime::OnnxRuntime
+    } else {
+        Runtime::Tract
+    };
+    let mut wrong = Vec::new();
+    let mut judged = 0;
+    let mut files: Vec<_> = std::fs::read_dir(fixture("families"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
+        .collect();
+    files.sort();
+    for path in files {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let Ok(model) = FloatModel::open(&path) else {
+            continue;
+        };
+        if model.structure.sites.is_empty() {
+            continue;
+        }
+        let inputs = inputs(&model);
+        let expected = DECLINED
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, words)| *words);
+        match (forward(&model, &inputs), expected) {
+            (Err(e), Some(words)) if e.to_string().contains(words) => {}
+            (Err(e), _) => wrong.push(format!("{name}: {e}")),
+            (Ok(_), Some(_)) => wrong.push(format!("{name}: is not declined any more")),
+            (Ok(outputs), None) => {
+                judged += 1;
+                let dims: Vec<_> = inputs
+                    .iter()
+                    .map(|(n, a)| (n.clone(), a.dims().to_vec()))
+                    .collect();
+                let bytes = model.message.encode_to_vec();
+                let executor = load(runtime, &bytes, &dims, &[], &RunOptions::default()).unwrap();
+                let values = executor.run(&inputs).unwrap();
+                for (name_out, values) in executor.outputs().iter().zip(values) {
+                    let Some(theirs) = values.as_f32() else {
+                        continue;
+                    };
+                    let ours = outputs.iter().find(|(n, _)| n == name_out);
+                    let most = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                    let apart = ours.map_or(f32::INFINITY, |(_, ours)| {
+                        ours.iter()
+                            .zip(theirs.iter())
+                            .fold(0.0f32, |m, (a, b)| m.max((a - b).abs()))
+                    });
+                    if apart.is_nan() || apart > 1e-4 * most {
+                        wrong.push(format!(
+                            "{name}: {name_out} is {apart} apart, its values reach {most}"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(judged >= 45, "only {judged}");
+}
+
+fn digits() -> (FloatModel, Dataset) {
+    let model = FloatModel::open(&fixture("digits/model.onnx")).unwrap();
+    let contract = Contract {
+        preset: Some(Preset::Inception),
+        resize: Some(32),
+        ..Contract::default()
+    };
+    let source = Source {
+        path: fixture("digits/images/calib"),
+        classes: None,
+        contract,
+    };
+    let images = source.open(&model).unwrap();
+    (model, images)
+}
+
+fn quantizer(bits: u32) -> Quantizer {
+    Quantizer::new().settings(Settings {
+        weight_bits: bits,
+        activation_bits: bits,
+        scope: Scope::All,
+        ..Settings::default()
+    })
+}
+
+#[test]
+fn no_step_changes_nothing() {
+    let (model, images) = digits();
+    let plan = quantizer(4)
+        .plan(&model, &images, &NoProgress)
+        .unwrap()
+        .plan;
+    let options = Options {
+        steps: 0,
+        ..Options::default()
+    };
+    let learned = quantizer(4)
+        .learning(Some(options))
+        .plan(&model, &images, &NoProgress)
+        .unwrap()
+        .plan;
+    assert_eq!(plan, learned);
+}
+
+/// The quantised network as the learner sees it is the one that is emitted, layer by layer and so at the end.
+#[test]
+fn learning_lowers_the_error_of_the_emitted_model() {
+    let (model, images) = digits();
+    let closed = quantizer(3);
+    let options = Options {
+        steps: 60,
+        ..Options::default()
+    };
+    let learned = quantizer(3).learning(Some(options));
+    let error = |quantizer: &Quantizer| {
+        let (_, verification) = quantizer
+            .try_out(&model, &images, None, &NoProgress)
+            .unwrap();
+        verification.outputs[0].sqnr_db.unwrap()
+    };
+    let (before, after) = (error(&closed), error(&learned));
+    assert!(
+        after > before + 1.0,
+        "{before} dB before, {after} dB after learning"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_plan() {
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..12, 1);
+    let closed = quantizer(3)
+        .samples(12)
+        .plan(&model, &images, &NoProgress)
+        .unwrap()
+        .plan;
+    let options = Options {
+        steps: 5,
+        batch: 6,
+        ..Options::default()
+    };
+    let learn = |threads: usize| {
+        let mut plan = closed.clone();
+        let written = model.written(plan.rotation).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let form = (written.graph(), written.structure());
+        pool.install(|| reconstruct(form, &mut plan, &feeds as &dyn Feeds, &options, &NoProgress))
+            .unwrap();
+        plan
+    };
+    let plan = learn(1);
+    assert_ne!(plan, closed);
+    assert_eq!(plan, learn(2));
+}

@@ -27,6 +27,11 @@ pub const CALIBRATION_SAMPLES: usize = 32;
 /// Work of the low-rank branches that are chosen by themselves, for each of the Linears' multiply-accumulates.
 pub const RANK_SHARE: f64 = 0.02;
 
+/// Widest activations that residual streams are rotated for. A rotation spreads outliers, which pays where codes are few: on
+/// ViT-Tiny (2,000 images that nothing was chosen on) agreement with float at W4A4 goes from 58.4 to 62.2 %. At W4A6, W6A6, W8A8 and W4A8
+/// the logits come nearer too (0.2 to 0.9 dB), but the decisions do not: 78.3 to 77.8, 89.1 to 89.5, 96.1 to 95.7 and 81.6 to 79.7 %.
+const ROTATED_BITS: u32 = 5;
+
 /// Rotations of the residual streams that the best effort tries.
 const ROTATIONS: u64 = 8;
 
@@ -261,10 +266,11 @@ impl Quantizer {
         Ok(outcome)
     }
 
-    /// Seed of the rotation of the model's residual streams, if it is asked for and there is one that can be rotated.
+    /// Seed of the rotation of the model's residual streams, if it is asked for, pays, and there is one that can be rotated.
     pub fn rotation(&self, model: &FloatModel) -> Option<u64> {
-        let asked = self.settings.has(Part::Rotation) && model.can_be_rotated();
-        asked.then_some(self.settings.seed)
+        let pays = self.settings.activation_bits <= ROTATED_BITS;
+        let asked = pays && self.settings.has(Part::Rotation);
+        (asked && model.can_be_rotated()).then_some(self.settings.seed)
     }
 
     /// Further rotations that the best effort tries. How near a solution comes to the float outputs on the samples that it

@@ -54,9 +54,9 @@ pub struct Args {
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     pub target: Target,
-    /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best draws
-    /// eight rotations of the residual streams, keeps the one that comes nearest to the float model, and takes eight times as
-    /// long
+    /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best draws, for
+    /// activations of 5 bits and fewer, eight rotations of the residual streams, keeps the one that comes nearest to the float
+    /// model, and takes eight times as long
     #[arg(long, value_enum, default_value = "fast")]
     effort: EffortName,
     /// Sites that stay float, by node name or path as `vitq inspect` prints them; may be given more than once

@@ -37,7 +37,7 @@ ROWS = [
 BUDGETS = [
     "Mixed, as large as W4A8: --budget size=4060kB",
     "Mixed, 5 MB: --budget size=5MB",
-    "Mixed, drop=6: --budget drop=6",
+    "Mixed, drop=5: --budget drop=5",
 ]
 
 

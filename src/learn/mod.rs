@@ -1,7 +1,7 @@
 //! Learned quantisation: the numbers of a plan improved by gradients, on the float graph itself.
 //!
 //! candle differentiates one sample at a time on one core; samples stand side by side. What quantisers do to weights stays
-//! outside of it: a weight is rounded once a step, and its gradient comes back summed over the samples ([`state`]).
+//! outside of it: a weight is rounded once a step, and its gradient comes back summed over the samples.
 
 mod adam;
 mod kernels;

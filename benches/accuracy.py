@@ -92,8 +92,8 @@ def judge_digits(model, files):
 
 def print_table(made, judged, tiny):
     """Print the figures as a Markdown table, float first."""
-    print("| form | top-1 | agreement | dB | Linears left float | s |" + (" top-1 tiny |" if tiny else ""))
-    print("|---|---|---|---|---|---|" + ("---|" if tiny else ""))
+    print("| form | top-1 | agreement | dB | Linears left float | s |" + (" top-1 tiny | agreement tiny |" if tiny else ""))
+    print("|---|---|---|---|---|---|" + ("---|---|" if tiny else ""))
     for i, row in enumerate(judged):
         if i == 0:
             cells = ["float", f"{row['top1']:.2f}", "", "", "", ""]
@@ -101,7 +101,8 @@ def print_table(made, judged, tiny):
             m = made[i - 1]
             cells = [m["form"], f"{row['top1']:.2f}", f"{row['agreement']:.1f}", f"{row['sqnr_db']:.1f}"]
             cells += [str(m["left_float"]), f"{m['seconds']:.1f}"]
-        cells += [f"{tiny[i]['top1']:.2f}"] if tiny else []
+        if tiny:
+            cells += [f"{tiny[i]['top1']:.2f}", f"{tiny[i]['agreement']:.2f}" if i else ""]
         print("| " + " | ".join(cells) + " |")
 
 

@@ -12,12 +12,12 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use vitq_passes::ir::{Graph, Outlet};
 use vitq_passes::plan::Plan;
+use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Site, Structure};
-use vitq_passes::transform::apply_norm;
 
 use super::LearnError;
 use super::kernels::{Drop, read};
-use super::network::{Network, Segment, Value, Values, segments};
+use super::network::{Network, Segment, Value, Values, message, segments};
 use super::sites::Products;
 use super::state::{Leaves, State};
 use crate::calibrate::{Feeds, Parameters, Progress};
@@ -133,13 +133,7 @@ impl<'a> Learner<'a> {
         options: &'a Options,
     ) -> Result<Self, LearnError> {
         let mut folded = graph.clone();
-        for norm in &plan.norms {
-            let index = structure.norms.iter().position(|n| n.name == norm.norm);
-            let index =
-                index.ok_or_else(|| LearnError::Plan(format!("it has no norm `{}`", norm.norm)))?;
-            apply_norm(&mut folded, structure, index, &norm.gamma, &norm.beta)
-                .map_err(|e| LearnError::Plan(e.to_string()))?;
-        }
+        fold_norms(&mut folded, structure, plan).map_err(|e| LearnError::Plan(e.to_string()))?;
         let first = feeds.feed(0)?;
         let float = Network::new(graph, structure, &first)?;
         let quantised = Network::new(&folded, structure, &first)?;
@@ -395,12 +389,7 @@ fn add((loss, mut sites): Gradients, (other, parts): &Gradients) -> Gradients {
 fn step_error(block: &Segment, error: &candle_core::Error) -> LearnError {
     LearnError::Step {
         at: block.name.clone(),
-        problem: error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        problem: message(error),
     }
 }
 

@@ -46,11 +46,7 @@ pub fn apply(
     check_codes(plan, target)?;
     opset::raise(graph, plan, target)?;
     target.check(graph)?;
-    for norm in &plan.norms {
-        let index = structure.norms.iter().position(|n| n.name == norm.norm);
-        let index = index.ok_or_else(|| ApplyError::UnknownNorm(norm.norm.clone()))?;
-        apply_norm(graph, structure, index, &norm.gamma, &norm.beta)?;
-    }
+    fold_norms(graph, structure, plan)?;
     let mut operands = Operands::new(graph, *target);
     let mut sites = Vec::new();
     for site in &structure.sites {
@@ -69,6 +65,19 @@ pub fn apply(
         quantisers,
         opset: graph.opset(),
     })
+}
+
+/// Writes the folded affine parameters of `plan` into the norms of `graph`, and nothing else.
+///
+/// # Errors
+/// The plan names a norm that the structure lacks, or whose parameters cannot be changed.
+pub fn fold_norms(graph: &mut Graph, structure: &Structure, plan: &Plan) -> Result<(), ApplyError> {
+    for norm in &plan.norms {
+        let index = structure.norms.iter().position(|n| n.name == norm.norm);
+        let index = index.ok_or_else(|| ApplyError::UnknownNorm(norm.norm.clone()))?;
+        apply_norm(graph, structure, index, &norm.gamma, &norm.beta)?;
+    }
+    Ok(())
 }
 
 fn emit(

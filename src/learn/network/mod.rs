@@ -145,7 +145,7 @@ impl Network {
 }
 
 /// candle's words without a backtrace.
-fn message(error: &candle_core::Error) -> String {
+pub(super) fn message(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }

@@ -59,9 +59,8 @@ fn print_row(k: usize, out: usize) {
     let h = shrunk(&h, k, 0.3);
     let cost: Vec<f32> = (0..k).map(|i| h[i * k + i]).collect();
     let grid = Grid::uniform(&w, k, 4, &cost);
-    // Each channel's error is taken off all later ones, half of k² multiply-adds a row; H is factorised, and the factor inverted,
-    // k³/6 multiply-adds each.
-    let rounded = rate(out * k * k + 2 * k * k * k / 3, || {
+    // Each channel's error is taken off all later ones, half of k² multiply-adds a row; H is factorised, k³/6 multiply-adds.
+    let rounded = rate(out * k * k + k * k * k / 3, || {
         black_box(gptq(&w, k, &h, &grid));
     });
     print!("{:>12} {plain:>14.0}", format!("{k} → {out}"));

@@ -1,5 +1,6 @@
 //! Dense products on row-major slices, over faer.
 
+use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -130,26 +131,22 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     square_sum(&difference)
 }
 
-/// The upper-triangular `U [k, k]` with `H⁻¹ = Uᵀ·U` that GPTQ walks along. `None` if `h` is not positive definite.
-///
-/// With the order of rows and columns reversed, `H = R·Rᵀ` for an upper `R`, and `U = R⁻¹`: one factorisation, no inverse of `H`.
-pub fn inverse_factor(h: &[f32], k: usize) -> Option<Vec<f32>> {
-    let reversed =
-        faer::Mat::<f64>::from_fn(k, k, |i, j| f64::from(h[(k - 1 - i) * k + (k - 1 - j)]));
-    let factor = reversed.llt(faer::Side::Lower).ok()?;
-    let mut inverse = faer::Mat::<f64>::zeros(k, k);
-    faer::linalg::triangular_inverse::invert_lower_triangular(
-        inverse.as_mut(),
-        factor.L(),
+/// The `L` with `H = LLᵀ` below and on the diagonal, of the symmetric `H [k, k]` with the elements `h(row, column)`; what stands
+/// above is `H`'s. `None` if `H` is not positive definite in single precision.
+pub fn cholesky(k: usize, h: impl Fn(usize, usize) -> f32) -> Option<faer::Mat<f32>> {
+    use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
+    // A column of a symmetric matrix is its row, which callers hold side by side.
+    let mut l = faer::Mat::from_fn(k, k, |i, j| h(j, i));
+    let scratch = cholesky_in_place_scratch::<f32>(k, Par::Seq, Default::default());
+    cholesky_in_place(
+        l.as_mut(),
+        Default::default(),
         Par::Seq,
-    );
-    let mut u = vec![0.0; k * k];
-    for i in 0..k {
-        for j in i..k {
-            u[i * k + j] = inverse[(k - 1 - i, k - 1 - j)] as f32;
-        }
-    }
-    u.iter().all(|v| v.is_finite()).then_some(u)
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .ok()?;
+    (0..k).all(|i| l[(i, i)].is_finite()).then_some(l)
 }
 
 /// Solves `X·H = B` for `X [rows, k]` with a symmetric positive definite `h [k, k]`. `None` if it is not.

@@ -1,7 +1,9 @@
 //! GPTQ (arXiv 2210.17323): rounds the input channels one after the other and lets the rest absorb each error.
 //!
-//! `e = (w_i - Q(w_i)) / U_ii`, `w_j -= e·U_ij` for `j > i`, with `H⁻¹ = UᵀU`, `H = XᵀX`, damped by the caller.
-//! Channels come in blocks: within one the errors are taken off at once, behind it as one matrix product a block.
+//! With `H = XᵀX = LLᵀ` (damped by the caller) and `d = w - ŵ`, the error is `‖dX‖² = ‖dL‖²`, and `(dL)_j = d_j·L_jj + Σ_{i>j} d_i·L_ij`:
+//! from the last channel to the first, `ŵ_j = Q(w_j + Σ_{i>j} d_i·L_ij / L_jj)` makes each term the least. That is the paper's
+//! update (`w_j -= e·U_ij`, `H⁻¹ = UᵀU`) without the inverse; arXiv 2507.18553 shows that they are one.
+//! Channels come in blocks: the terms of all earlier blocks are one matrix product.
 
 use std::ops::Range;
 
@@ -11,112 +13,99 @@ use rayon::prelude::*;
 use vitq_passes::plan::Weight;
 
 use super::Grid;
-use crate::linalg::inverse_factor;
+use crate::linalg::cholesky;
 use crate::run::vector::vectorised;
 
 /// Output rows that are solved together.
-const LANES: usize = 64;
-/// Channels whose errors are collected before the ones behind them absorb all of it in one product.
+const LANES: usize = 96;
+/// Channels that share one product.
 const BLOCK: usize = 64;
 
+/// A value of each row.
+type Lanes = [f32; LANES];
+
 /// Rounds `w [out, k]` onto `grid` for the least `‖(Ŵ - W)X‖` under `h [k, k]`, channels of large energy first.
-/// `None` if `h` is singular.
+/// `None` if `h` is not positive definite.
 pub fn gptq(w: &[f32], k: usize, h: &[f32], grid: &Grid) -> Option<Weight> {
-    let order = activation_order(h, k);
-    let u = inverse_factor(&permuted(h, k, &order), k)?;
+    let order = rising_energy(h, k);
+    let l = cholesky(k, |i, j| h[order[i] * k + order[j]])?;
     let mut codes = vec![0i8; w.len()];
     codes
         .par_chunks_mut(LANES * k)
         .zip(w.par_chunks(LANES * k))
         .enumerate()
         .for_each(|(chunk, (codes, w))| {
-            let mut panel: Vec<f32> = w
-                .chunks_exact(k)
-                .flat_map(|row| order.iter().map(|&channel| row[channel]))
-                .collect();
-            for first in (0..k).step_by(BLOCK) {
+            let rows = w.len() / k;
+            let mut differences = vec![[0.0; LANES]; k];
+            for first in (0..k).step_by(BLOCK).rev() {
                 let block = first..(first + BLOCK).min(k);
-                let errors = solve_block(&panel, &u, k, block.clone(), |i, lane, value| {
-                    let row = chunk * LANES + lane;
-                    let code = grid.code(row, value);
-                    codes[lane * k + order[i]] = code;
-                    f32::from(code) * grid.scale[row]
-                });
-                absorb(&mut panel, &errors, &u, k, block);
+                let pulls = pulls_of_later(&differences, l.as_ref(), &block);
+                let block_differences = &mut differences[block.clone()];
+                solve_block(
+                    block_differences,
+                    pulls,
+                    l.as_ref(),
+                    block,
+                    |j, lane, pull| {
+                        let (row, channel) = (chunk * LANES + lane, order[j]);
+                        if lane >= rows {
+                            return 0.0;
+                        }
+                        let value = w[lane * k + channel];
+                        let code = grid.code(row, value + pull);
+                        codes[lane * k + channel] = code;
+                        value - f32::from(code) * grid.scale[row]
+                    },
+                );
             }
         });
     Some(grid.weight(codes))
 }
 
-/// `e / U_ii` of a block's channels for all rows of the panel `[rows, k]`; `round(channel, row, value)` decides.
+/// `Σ_i d_i·L_ij` of each channel `j` of a block over the channels `i` behind the block, which are rounded.
+fn pulls_of_later(differences: &[Lanes], l: MatRef<'_, f32>, block: &Range<usize>) -> Vec<Lanes> {
+    let later = &differences[block.end..];
+    let mut pulls = vec![[0.0; LANES]; block.len()];
+    matmul(
+        MatMut::from_column_major_slice_mut(pulls.as_flattened_mut(), LANES, block.len()),
+        Accum::Replace,
+        MatRef::from_column_major_slice(later.as_flattened(), LANES, later.len()),
+        l.get(block.end.., block.clone()),
+        1.0,
+        Par::Seq,
+    );
+    pulls
+}
+
+/// Rounds a block's channels, the last one first; `round(channel, lane, pull)` gives the difference that is left.
 fn solve_block(
-    panel: &[f32],
-    u: &[f32],
-    k: usize,
+    differences: &mut [Lanes],
+    mut pulls: Vec<Lanes>,
+    l: MatRef<'_, f32>,
     block: Range<usize>,
     mut round: impl FnMut(usize, usize, f32) -> f32,
-) -> Vec<[f32; LANES]> {
-    // Transposed, so that the update of all rows is one vector operation a channel.
-    let mut values = vec![[0.0f32; LANES]; block.len()];
-    for (lane, row) in panel.chunks_exact(k).enumerate() {
-        for (values, &value) in values.iter_mut().zip(&row[block.clone()]) {
-            values[lane] = value;
-        }
-    }
-    let rows = panel.len() / k;
-    for (at, i) in block.clone().enumerate() {
-        let (done, later) = values.split_at_mut(at + 1);
-        let errors = &mut done[at];
-        let diagonal = u[i * k + i];
-        for (lane, value) in errors[..rows].iter_mut().enumerate() {
-            *value = (*value - round(i, lane, *value)) / diagonal;
+) {
+    for (at, j) in block.clone().enumerate().rev() {
+        let diagonal = l[(j, j)];
+        let difference = &mut differences[at];
+        for (lane, (difference, pull)) in difference.iter_mut().zip(&pulls[at]).enumerate() {
+            *difference = round(j, lane, pull / diagonal);
         }
         vectorised(|| {
-            for (values, &factor) in later.iter_mut().zip(&u[i * k + i + 1..]) {
-                values
+            for (earlier, pulls) in block.clone().zip(&mut pulls[..at]) {
+                let factor = l[(j, earlier)];
+                pulls
                     .iter_mut()
-                    .zip(&*errors)
-                    .for_each(|(v, e)| *v -= e * factor);
+                    .zip(&*difference)
+                    .for_each(|(pull, difference)| *pull += difference * factor);
             }
         });
     }
-    values
 }
 
-/// Takes a block's errors off all channels behind it: `panel -= errorsᵀ·U`.
-fn absorb(panel: &mut [f32], errors: &[[f32; LANES]], u: &[f32], k: usize, block: Range<usize>) {
-    let rest = k - block.end;
-    if rest == 0 {
-        return;
-    }
-    let rows = panel.len() / k;
-    let u = &u[block.start * k + block.end..];
-    // Columns of the transpose: faer 0.24's row-major view with a stride, made to write to, is none.
-    matmul(
-        MatMut::from_column_major_slice_with_stride_mut(&mut panel[block.end..], rest, rows, k)
-            .transpose_mut(),
-        Accum::Add,
-        MatRef::from_row_major_slice_with_stride(errors.as_flattened(), block.len(), rows, LANES)
-            .transpose(),
-        MatRef::from_row_major_slice_with_stride(u, block.len(), rest, k),
-        -1.0,
-        Par::Seq,
-    );
-}
-
-fn activation_order(h: &[f32], k: usize) -> Vec<usize> {
+/// Channels, those of the least energy first.
+fn rising_energy(h: &[f32], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..k).collect();
-    order.sort_by(|&a, &b| h[b * k + b].total_cmp(&h[a * k + a]).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| h[a * k + a].total_cmp(&h[b * k + b]).then(b.cmp(&a)));
     order
-}
-
-/// `H` in that order.
-fn permuted(h: &[f32], k: usize, order: &[usize]) -> Vec<f32> {
-    let mut out = vec![0.0; k * k];
-    for (i, &a) in order.iter().enumerate() {
-        for (j, &b) in order.iter().enumerate() {
-            out[i * k + j] = h[a * k + b];
-        }
-    }
-    out
 }

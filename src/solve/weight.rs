@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use vitq_passes::plan::Weight;
 
 use crate::quant::{Bin, best_levels, round};
+use crate::run::vector::vectorised;
 
 /// A grid for a weight `[out, in]`.
 #[derive(Clone, Debug)]
@@ -39,7 +40,15 @@ impl Grid {
         }
         let scale = w
             .par_chunks_exact(k)
-            .map(|row| best_scale(row, cost, limit, |x| round(x.clamp(-limit, limit))))
+            .map(|row| {
+                best_scale(
+                    row,
+                    cost,
+                    limit,
+                    #[inline(always)]
+                    |x| round(x.clamp(-limit, limit)),
+                )
+            })
             .collect();
         Grid {
             bits,
@@ -60,9 +69,16 @@ impl Grid {
             scale = w
                 .par_chunks_exact(k)
                 .map(|row| {
-                    best_scale(row, cost, 127.0, |x| {
-                        nearest[(round(x.clamp(-127.0, 127.0)) + 128.0) as usize]
-                    })
+                    best_scale(
+                        row,
+                        cost,
+                        127.0,
+                        #[inline(always)]
+                        |x| {
+                            let code = (round(x.clamp(-127.0, 127.0)) + 128.0) as i32;
+                            nearest[usize::from(code as u8)]
+                        },
+                    )
                 })
                 .collect();
         }
@@ -142,30 +158,41 @@ fn safe(scale: f32) -> f32 {
 /// Scale of a row with the least error among shrunken versions of its maximum.
 fn best_scale(row: &[f32], cost: &[f32], limit: f32, nearest: impl Fn(f32) -> f32) -> f32 {
     let full = safe(max_abs(row) / limit);
-    let error = |scale: f32| -> f32 {
-        let inverse = 1.0 / scale;
-        row.iter()
-            .zip(cost)
-            .map(|(&w, &c)| {
-                let e = nearest(w * inverse) * scale - w;
-                c * e * e
-            })
-            .sum()
-    };
     (0..24)
         .map(|i| full * (1.0 - 0.025 * i as f32))
-        .map(|scale| (error(scale), scale))
+        .map(|scale| {
+            let error = vectorised(
+                #[inline(always)]
+                || rounding_error(row, cost, scale, &nearest),
+            );
+            (error, scale)
+        })
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(full, |(_, scale)| scale)
+}
+
+/// `Σ cost_i·(ŵ_i - w_i)²` of a row with `ŵ = scale·nearest(w / scale)`.
+#[inline(always)]
+fn rounding_error(row: &[f32], cost: &[f32], scale: f32, nearest: impl Fn(f32) -> f32) -> f32 {
+    // One sum would wait for itself at every weight.
+    let mut sums = [0.0f32; 16];
+    let inverse = 1.0 / scale;
+    for (row, cost) in row.chunks(16).zip(cost.chunks(16)) {
+        for ((sum, &w), &c) in sums.iter_mut().zip(row).zip(cost) {
+            let e = nearest(w * inverse) * scale - w;
+            *sum += c * e * e;
+        }
+    }
+    sums.iter().sum()
 }
 
 fn levels(w: &[f32], k: usize, bits: u32, cost: &[f32], scale: &[f32]) -> Vec<i8> {
     let mut bins = vec![Bin::default(); 255];
     for (row, &s) in w.chunks_exact(k).zip(scale) {
         for (&v, &c) in row.iter().zip(cost) {
-            let x = f64::from(v / s).clamp(-127.0, 127.0);
-            let weight = f64::from(c) * f64::from(s) * f64::from(s);
-            let bin = &mut bins[(x.round() + 127.0) as usize];
+            let x = (v / s).clamp(-127.0, 127.0);
+            let bin = &mut bins[(round(x) + 127.0) as usize];
+            let (x, weight) = (f64::from(x), f64::from(c) * f64::from(s) * f64::from(s));
             bin.weight += weight;
             bin.first += weight * x;
             bin.second += weight * x * x;
@@ -179,14 +206,12 @@ fn levels(w: &[f32], k: usize, bits: u32, cost: &[f32], scale: &[f32]) -> Vec<i8
 }
 
 /// int8 value + 128 → nearest level.
-fn nearest_table(table: &[i8]) -> Vec<f32> {
-    (-128i32..128)
-        .map(|q| {
-            table
-                .iter()
-                .copied()
-                .min_by_key(|&l| (i32::from(l) - q).abs())
-                .map_or(0.0, f32::from)
-        })
-        .collect()
+fn nearest_table(table: &[i8]) -> [f32; 256] {
+    std::array::from_fn(|q| {
+        table
+            .iter()
+            .copied()
+            .min_by_key(|&l| (i32::from(l) + 128 - q as i32).abs())
+            .map_or(0.0, f32::from)
+    })
 }

@@ -21,11 +21,11 @@ def products(x, w, a, rows, k, out):
     }
 
 
-def inverses(h, b, rows, k):
-    """The upper Cholesky factor of H⁻¹, and X of X·H = B."""
+def factors(h, b, rows, k):
+    """The lower Cholesky factor of H, and X of X·H = B."""
     h, b = np.reshape(h, (k, k)), np.reshape(b, (rows, k))
     return {
-        "factor": np.linalg.cholesky(np.linalg.inv(h)).T.ravel().tolist(),
+        "factor": np.linalg.cholesky(h).ravel().tolist(),
         "solution": np.linalg.solve(h, b.T).T.ravel().tolist(),
     }
 

@@ -1,4 +1,4 @@
-//! Dense products and inverses.
+//! Dense products and factors.
 
 use serde_json::json;
 use vitq::linalg;
@@ -82,15 +82,19 @@ fn sums_of_many_small_products_stay_exact() {
 }
 
 #[test]
-fn inverses_are_numpys() {
+fn factors_are_numpys() {
     for (rows, k) in [(1, 1), (3, 6), (20, 48)] {
         let mut random = Random(k as u64);
         let x = random.normals(4 * k * k);
         let mut h = gram(&x, k);
         (0..k).for_each(|i| h[i * k + i] += 1.0);
         let b = random.normals(rows * k);
-        let expected = ask("inverses", &json!({"h": h, "b": b, "rows": rows, "k": k}));
-        let factor = linalg::inverse_factor(&h, k).expect("H is positive definite");
+        let expected = ask("factors", &json!({"h": h, "b": b, "rows": rows, "k": k}));
+        let l = linalg::cholesky(k, |i, j| h[i * k + j]).expect("H is positive definite");
+        let pairs = (0..k).flat_map(|i| (0..k).map(move |j| (i, j)));
+        let factor: Vec<f32> = pairs
+            .map(|(i, j)| if j <= i { l[(i, j)] } else { 0.0 })
+            .collect();
         close(&factor, &numbers(&expected["factor"]), 1e-5);
         let solution = linalg::solve_right(&h, &b, rows, k).expect("H is positive definite");
         close(&solution, &numbers(&expected["solution"]), 1e-5);
@@ -98,14 +102,14 @@ fn inverses_are_numpys() {
 }
 
 #[test]
-fn what_has_no_inverse_has_none() {
+fn what_is_not_positive_definite_has_no_factor() {
     for bad in [
         [1.0, 2.0, 2.0, 1.0],
         [0.0; 4],
         [f32::NAN; 4],
         [f32::INFINITY, 0.0, 0.0, 1.0],
     ] {
-        assert_eq!(linalg::inverse_factor(&bad, 2), None, "{bad:?}");
+        assert_eq!(linalg::cholesky(2, |i, j| bad[i * 2 + j]), None, "{bad:?}");
         assert_eq!(
             linalg::solve_right(&bad, &[1.0, 1.0], 1, 2),
             None,

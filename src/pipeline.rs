@@ -54,7 +54,7 @@ pub struct Quantizer {
     pub(crate) budget: Option<Budget>,
     auto_rank: bool,
     #[cfg(feature = "learn")]
-    learning: Option<crate::learn::Options>,
+    learning: Option<(crate::learn::Options, Option<usize>)>,
     pub(crate) target: Target,
 }
 
@@ -135,11 +135,22 @@ impl Quantizer {
         self
     }
 
-    /// Whether the closed-form numbers are improved by gradients, and how.
+    /// Lets the quantised network learn from its float original behind calibration, on the first `samples`; nine of ten
+    /// unless told otherwise.
     #[cfg(feature = "learn")]
-    pub fn learning(mut self, learning: Option<crate::learn::Options>) -> Self {
-        self.learning = learning;
+    pub fn learning(mut self, options: crate::learn::Options, samples: Option<usize>) -> Self {
+        self.learning = Some((options, samples));
         self
+    }
+
+    /// How many of the calibration samples, the first ones, something was chosen on.
+    #[cfg_attr(not(feature = "learn"), expect(unused_variables))]
+    fn seen(&self, calibration: &Dataset) -> usize {
+        #[cfg(feature = "learn")]
+        if let Some((_, samples)) = self.learning {
+            return self.samples.max(learned_from(samples, calibration));
+        }
+        self.samples
     }
 
     /// The runtime that the model is written for.
@@ -183,6 +194,7 @@ impl Quantizer {
             target: self.target.name,
             settings: outcome.plan.settings.clone(),
             calibration: calibration.first(self.samples).describe(),
+            learned: outcome.learned.clone(),
             seconds,
             sites: SitesReport::new(&model, &outcome, &self.target),
             verification,
@@ -223,7 +235,7 @@ impl Quantizer {
             }
         }
         #[cfg(feature = "learn")]
-        self.learn(model, &mut best, &feeds, progress)?;
+        self.learn(model, &mut best, calibration, progress)?;
         Ok(best)
     }
 
@@ -233,13 +245,15 @@ impl Quantizer {
         &self,
         model: &FloatModel,
         outcome: &mut Outcome,
-        feeds: &Batches<'_>,
+        samples: &Dataset,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        if let Some(options) = &self.learning {
+        if let Some((options, count)) = &self.learning {
             let written = model.written(outcome.plan.rotation)?;
             let form = (written.graph(), written.structure());
-            crate::learn::reconstruct(form, &mut outcome.plan, feeds, options, progress)?;
+            let feeds = Batches::new(samples, 0..learned_from(*count, samples), model.batch());
+            let course = crate::learn::distil(form, &mut outcome.plan, &feeds, options, progress)?;
+            outcome.learned = Some(course);
         }
         Ok(())
     }
@@ -339,13 +353,10 @@ impl Quantizer {
         evaluation: Option<&Dataset>,
         progress: &dyn Progress,
     ) -> Result<Option<Verification>, Error> {
+        let seen = self.seen(calibration);
         let data = match evaluation {
             Some(dataset) => Batches::new(dataset, 0..dataset.len(), model.batch()),
-            None => Batches::new(
-                calibration,
-                self.samples..self.samples.saturating_mul(2),
-                model.batch(),
-            ),
+            None => Batches::new(calibration, seen..seen.saturating_mul(2), model.batch()),
         };
         if data.samples() == 0 {
             return Ok(None);
@@ -429,4 +440,10 @@ impl Quantizer {
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }
+}
+
+/// How many samples are learned from.
+#[cfg(feature = "learn")]
+fn learned_from(asked: Option<usize>, samples: &Dataset) -> usize {
+    asked.unwrap_or(samples.len() - samples.len() / 10)
 }

@@ -31,6 +31,7 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use crate::budget::Kept;
 use crate::input::{Array, InputError};
+use crate::report::Course;
 use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
@@ -166,6 +167,8 @@ pub struct Outcome {
     pub sqnr_db: Option<f64>,
     /// The budget that the widths were chosen for.
     pub budget: Option<Kept>,
+    /// How learning behind calibration went.
+    pub learned: Option<Course>,
 }
 
 /// What was seen and done at one site.
@@ -401,6 +404,7 @@ pub fn calibrate(
         sites,
         sqnr_db,
         budget: None,
+        learned: None,
     })
 }
 

@@ -70,7 +70,7 @@ pub struct Args {
     without: Vec<Part>,
     /// Seed of what is drawn at random: the rotation of the residual streams
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
     /// Only errors: no bar, no summary
     #[arg(long, short)]
     pub quiet: bool,

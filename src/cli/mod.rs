@@ -14,6 +14,8 @@ mod runtime;
 mod sensitivity;
 mod targets;
 mod threads;
+#[cfg(feature = "learn")]
+mod train;
 mod verify;
 
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ struct Cli {
 enum Command {
     Inspect(inspect::Args),
     Quantize(Box<quantize::Args>),
+    #[cfg(feature = "learn")]
+    Train(Box<train::Args>),
     Plan(Box<plan::Args>),
     Apply(apply::Args),
     Verify(Box<verify::Args>),
@@ -67,6 +71,8 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        #[cfg(feature = "learn")]
+        Command::Train(args) => train::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),

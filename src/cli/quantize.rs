@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vitq::{Job, Source, output};
+use vitq::report::Report;
+use vitq::{Job, Quantizer, Source, output};
 
 use super::progress::Bar;
 use super::{Verdict, bench, calibration, print};
@@ -37,11 +38,17 @@ pub struct Args {
     #[arg(long)]
     bench: bool,
     #[command(flatten)]
-    calibration: calibration::Args,
+    pub calibration: calibration::Args,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    quantise(args, &args.calibration.quantizer())?;
+    Ok(Verdict::Met)
+}
+
+/// Does the job with a quantiser, and says how it went.
+pub fn quantise(args: &Args, quantizer: &Quantizer) -> anyhow::Result<Report> {
     let calibration = &args.calibration;
     calibration.threads.apply()?;
     if let Some(report) = &args.report {
@@ -56,9 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         evaluation: evaluation.as_ref(),
         out: &args.out,
     };
-    let mut report = calibration
-        .quantizer()
-        .quantize(&job, &Bar::new(calibration.quiet))?;
+    let mut report = quantizer.quantize(&job, &Bar::new(calibration.quiet))?;
     if let Some(settings) = measure {
         let out = std::slice::from_ref(&args.out);
         let measured = bench::measured(&args.model, out, &settings, calibration.quiet)?;
@@ -70,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if !calibration.quiet {
         print::text(&report.to_string())?;
     }
-    Ok(Verdict::Met)
+    Ok(report)
 }
 
 fn evaluation(args: &Args, path: &Path) -> Source {

@@ -4,9 +4,13 @@
 //! outside of it: a weight is rounded once a step, and its gradient comes back summed over the samples.
 
 mod adam;
+mod crop;
+mod distil;
+mod draw;
 mod kernels;
+mod loss;
 pub mod network;
-mod reconstruct;
+mod pair;
 mod sites;
 mod state;
 #[cfg(test)]
@@ -14,7 +18,8 @@ mod tests;
 
 use thiserror::Error;
 
-pub use reconstruct::{Learned, Options, reconstruct};
+pub use distil::{Options, distil};
+pub use state::Rates;
 
 use crate::input::InputError;
 
@@ -34,19 +39,25 @@ pub enum LearnError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// candle failed outside of an operator.
-    #[error("learning failed in {at}: {problem}")]
-    Step {
-        /// Segment.
-        at: String,
-        /// candle's words.
-        problem: String,
-    },
+    #[error("learning failed: {0}")]
+    Step(String),
     /// The loss is no number.
     #[error(
-        "{0}: the loss is no number any more; the float model's values are too large there, or the rates: try fewer steps"
+        "the loss is no number any more at step {0}; the float model's values are too large, or the rates: try fewer steps"
     )]
-    NotFinite(String),
+    NotFinite(usize),
+    /// One sample is learned from, another one held out.
+    #[error(
+        "learning takes at least 2 samples to tell whether it helps, there are {0}: give more images"
+    )]
+    TooFew(usize),
     /// The plan is for another model.
     #[error("the plan does not fit the model: {0}")]
     Plan(String),
+}
+
+impl LearnError {
+    fn step(error: &candle_core::Error) -> Self {
+        LearnError::Step(network::message(error))
+    }
 }

@@ -14,15 +14,15 @@ pub struct Products<'a> {
     pub structure: &'a Structure,
     /// One a site; the float network's are all fixed.
     pub states: &'a [State],
-    /// One a site, of those that this run reads.
-    pub leaves: &'a [Option<Leaves>],
+    /// One a site.
+    pub leaves: &'a [Leaves],
     /// Values that stay float.
     pub drop: Drop,
 }
 
 impl Sites for Products<'_> {
     fn evaluate(&self, site: usize, operands: &[Tensor]) -> Result<Tensor> {
-        let Some(leaves) = self.leaves.get(site).and_then(Option::as_ref) else {
+        let Some(leaves) = self.leaves.get(site) else {
             bail!("the site was not made ready")
         };
         match (&self.states[site], leaves) {

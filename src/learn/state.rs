@@ -10,9 +10,36 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
 use super::kernels;
-use super::reconstruct::Rates;
 use crate::linalg::{add_gemm_tn, dot, gemm};
 use crate::solve::Grid;
+
+/// How fast each kind of number is learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Latent weights, in steps of their grid.
+    pub weight: f32,
+    /// Logarithm of a row's scale.
+    pub scale: f32,
+    /// Biases, in units of what one step of the input changes.
+    pub bias: f32,
+    /// Logarithm of an activation's step.
+    pub step: f32,
+    /// Factors of a low-rank branch, relative to their size.
+    pub branch: f32,
+}
+
+impl Rates {
+    /// All of them `factor` times as fast.
+    pub fn times(self, factor: f32) -> Self {
+        Self {
+            weight: factor * self.weight,
+            scale: factor * self.scale,
+            bias: factor * self.bias,
+            step: factor * self.step,
+            branch: factor * self.branch,
+        }
+    }
+}
 
 /// What is learned at a site.
 #[derive(Clone, Debug)]
@@ -58,6 +85,10 @@ pub struct LinearState {
     bias: Parameter,
     bias_unit: Vec<f32>,
     branch: Option<BranchState>,
+    /// Sign of each code's last move, `[out, in]`.
+    moved: Vec<i8>,
+    /// Codes that moved back against it.
+    turned_back: usize,
     k: usize,
 }
 
@@ -142,6 +173,14 @@ impl State {
                 it[1].step(right, t, factor);
             }
             _ => {}
+        }
+    }
+
+    /// Weights whose code moved back against its last move since this was last asked, and all weights.
+    pub fn turned_back(&mut self) -> Option<(usize, usize)> {
+        match self {
+            State::Linear(it) => Some((std::mem::take(&mut it.turned_back), it.units.values.len())),
+            _ => None,
         }
     }
 
@@ -233,6 +272,8 @@ impl LinearState {
             bias: Parameter::new(vec![0.0; out], rates.bias),
             bias_unit: norms.collect(),
             branch,
+            moved: vec![0; codes.len()],
+            turned_back: 0,
             k,
             planned: plan.clone(),
         })
@@ -305,6 +346,7 @@ impl LinearState {
             }
         }
         self.units.step(&units, t, factor);
+        self.watch(&codes);
         self.scale.step(&logs, t, factor);
         let bias: Vec<f32> = bias
             .iter()
@@ -314,6 +356,18 @@ impl LinearState {
         self.bias.step(&bias, t, factor);
         if let Some(branch) = &mut self.branch {
             branch.step(weight, self.k, t, factor);
+        }
+    }
+
+    /// Counts codes that moved back, given those from before the step.
+    fn watch(&mut self, before: &[i8]) {
+        let after = self.codes();
+        for ((moved, before), after) in self.moved.iter_mut().zip(before).zip(after) {
+            let sign = (i16::from(after) - i16::from(*before)).signum() as i8;
+            if sign != 0 {
+                self.turned_back += usize::from(sign == -*moved);
+                *moved = sign;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The JSON is the [`Report`] field by field; `version` counts its form. A field is only ever added within a version.
 
+mod course;
 mod expected;
 mod plot;
 mod sensitivity;
@@ -18,6 +19,7 @@ use crate::bench::Benchmark;
 use crate::error::Error;
 use crate::output;
 use crate::verify::Verification;
+pub use course::{Check, Course};
 pub use sensitivity::{Group, SensitivityReport};
 pub use sites::{LeftFloat, SitesReport, Summary};
 
@@ -43,6 +45,8 @@ pub struct Report {
     pub settings: BTreeMap<String, String>,
     /// The samples that were calibrated on and how they were prepared.
     pub calibration: String,
+    /// How learning went; `null` where nothing was learned.
+    pub learned: Option<Course>,
     /// Wall time from reading the float model to the finished graph; verification counts its own.
     pub seconds: f64,
     /// What became of the sites: the fields `summary`, `sites` and `declined`.

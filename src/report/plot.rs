@@ -23,7 +23,7 @@ const NUMBERS: u32 = 60;
 const CEILING_DB: f64 = 100.0;
 
 /// Colours that colour-blind people tell apart too (Okabe and Ito), in the order of the widths.
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(213, 94, 0),

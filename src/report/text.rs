@@ -33,6 +33,9 @@ impl Display for Report {
         }
         write!(f, "{}", self.sites)?;
         writeln!(f, "calibrated on {}", self.calibration)?;
+        if let Some(course) = &self.learned {
+            write!(f, "{course}")?;
+        }
         writeln!(f, "{:.1} s", self.seconds)?;
         match &self.verification {
             Some(verification) => write!(f, "{verification}")?,

@@ -1,0 +1,107 @@
+//! `vitq train`
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use vitq::learn::Options;
+use vitq::output;
+
+use super::{Verdict, quantize};
+
+/// Quantise, then let the quantised model learn to decide as the float one does: for 4 bits and fewer
+///
+///   vitq train vit.onnx --calib images/calib --bits w4a4 --scope all -o vit.w4a4.onnx --plot course.svg
+///
+/// Images need no labels: the float model is the teacher, on random crops. One in eight is held out, to tell whether learning
+/// helps; the numbers that come nearest to the float model there are kept. A few hundred images gain more than thirty.
+/// Everything else is as in `vitq quantize`.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Steps of learning
+    #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
+    steps: usize,
+    /// Crops a step
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(Options::default().batch).unwrap_or(NonZeroUsize::MIN))]
+    batch: NonZeroUsize,
+    /// How many samples of --calib to learn from, the first by path [default: nine of ten; verification takes the others where there is no --eval]
+    #[arg(long, value_name = "N")]
+    learn_samples: Option<NonZeroUsize>,
+    /// Pace of learning, next to what is usual: try 0.5 where the course goes up and down
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
+    rate: f32,
+    /// Write loss, divergence and oscillation over the steps as CSV
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Draw them as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    quantize: quantize::Args,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    if let Some(verdict) = in_one_thread_each()? {
+        return Ok(verdict);
+    }
+    for file in args.log.iter().chain(&args.plot) {
+        output::check(file, &[])?;
+    }
+    let options = options(args);
+    let calibration = &args.quantize.calibration;
+    let quantizer = calibration
+        .quantizer()
+        .learning(options, args.learn_samples.map(NonZeroUsize::get));
+    let report = quantize::quantise(&args.quantize, &quantizer)?;
+    let Some(course) = &report.learned else {
+        return Ok(Verdict::Met);
+    };
+    if let Some(path) = &args.log {
+        output::write(path, course.csv().as_bytes())?;
+    }
+    if let Some(path) = &args.plot {
+        output::write(path, course.svg()?.as_bytes())?;
+    }
+    Ok(Verdict::Met)
+}
+
+fn options(args: &Args) -> Options {
+    let usual = Options::default();
+    Options {
+        steps: args.steps,
+        batch: args.batch.get(),
+        seed: args.quantize.calibration.seed,
+        rates: usual.rates.times(args.rate),
+        ..usual
+    }
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|factor: &f32| *factor > 0.0 && *factor <= 100.0)
+        .ok_or_else(|| "a factor above 0, at most 100".into())
+}
+
+/// candle's own threads spin while they wait for each other, which took half of the time where samples already run side by
+/// side. Their number is only read from the environment, so the command runs once more with it set.
+fn in_one_thread_each() -> anyhow::Result<Option<Verdict>> {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_some() {
+        return Ok(None);
+    }
+    let program = std::env::current_exe().context("the program's own file is not known")?;
+    let status = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(THREADS, "1")
+        .status()?;
+    match status.code() {
+        Some(0) => Ok(Some(Verdict::Met)),
+        Some(1) => Ok(Some(Verdict::Missed)),
+        Some(code) => std::process::exit(code),
+        None => bail!("the command was ended from outside"),
+    }
+}

@@ -1,0 +1,193 @@
+//! The float network and the quantised one side by side.
+
+use vitq_passes::ir::{Graph, Outlet};
+use vitq_passes::plan::Plan;
+use vitq_passes::quantise::fold_norms;
+use vitq_passes::structure::{Site, Structure};
+
+use super::LearnError;
+use super::kernels::Drop;
+use super::network::{Network, Segment, Value, Values, message, segments};
+use super::sites::Products;
+use super::state::{Leaves, Rates, State};
+use crate::calibrate::Parameters;
+use crate::input::Array;
+
+/// Both networks for inputs of one shape. Outlets of one mean the same in the other: folding renames nothing.
+pub struct Pair<'a> {
+    structure: &'a Structure,
+    float: Side,
+    /// The one that learns.
+    pub quantised: Side,
+    /// Values behind each block, the network's outputs left out.
+    pub features: Vec<Outlet>,
+    /// The network's outputs.
+    pub outputs: Vec<Outlet>,
+}
+
+/// One of them.
+pub struct Side {
+    network: Network,
+    whole: Segment,
+    /// One a site.
+    pub states: Vec<State>,
+}
+
+impl<'a> Pair<'a> {
+    /// The networks of a plan that was made for `graph`, for inputs like `feed`.
+    ///
+    /// # Errors
+    /// An operator is not known, or the plan does not fit.
+    pub fn new(
+        (graph, structure): (&Graph, &'a Structure),
+        plan: &Plan,
+        feed: &[(String, Array)],
+        rates: &Rates,
+    ) -> Result<Self, LearnError> {
+        let mut folded = graph.clone();
+        fold_norms(&mut folded, structure, plan).map_err(|e| LearnError::Plan(e.to_string()))?;
+        let float = Network::new(graph, structure, feed)?;
+        let quantised = Network::new(&folded, structure, feed)?;
+        let outputs: Vec<Outlet> = quantised.outputs.iter().map(|(_, o)| *o).collect();
+        let blocks = segments(&quantised, structure).into_iter();
+        let features = blocks.flat_map(|block| block.writes);
+        let features: Vec<Outlet> = features.filter(|o| !outputs.contains(o)).collect();
+        let side = |network: Network, plan: Option<&Plan>| {
+            let states = structure.sites.iter();
+            let mut whole = network.whole("the network");
+            whole.writes.extend(&features);
+            Ok::<_, LearnError>(Side {
+                whole,
+                states: states
+                    .map(|site| state(graph, site, plan, rates))
+                    .collect::<Result<_, _>>()?,
+                network,
+            })
+        };
+        Ok(Self {
+            structure,
+            float: side(float, None)?,
+            quantised: side(quantised, Some(plan))?,
+            features,
+            outputs,
+        })
+    }
+
+    /// The network's inputs with an array each.
+    ///
+    /// # Errors
+    /// One is missing or not float.
+    pub fn inputs(&self, feed: &[(String, Array)]) -> Result<Values, LearnError> {
+        inputs(&self.quantised.network, feed)
+    }
+
+    /// What the float network makes of it.
+    ///
+    /// # Errors
+    /// An operator does not take its operands.
+    pub fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
+        let leaves = self.float.leaves(false)?;
+        self.run(&self.float, inputs, &leaves, Drop::NONE)
+    }
+
+    /// What the quantised network makes of it.
+    ///
+    /// # Errors
+    /// An operator does not take its operands.
+    pub fn try_out(
+        &self,
+        inputs: &Values,
+        leaves: &[Leaves],
+        drop: Drop,
+    ) -> Result<Values, LearnError> {
+        self.run(&self.quantised, inputs, leaves, drop)
+    }
+
+    fn run(
+        &self,
+        side: &Side,
+        inputs: &Values,
+        leaves: &[Leaves],
+        drop: Drop,
+    ) -> Result<Values, LearnError> {
+        let products = Products {
+            structure: self.structure,
+            states: &side.states,
+            leaves,
+            drop,
+        };
+        let mut values = inputs.clone();
+        side.network.run(&side.whole, &mut values, &products)?;
+        values.retain(|outlet, _| side.whole.writes.contains(outlet));
+        Ok(values)
+    }
+
+    /// Writes what was learned into the plan.
+    pub fn write(&self, plan: &mut Plan) {
+        for (site, state) in self.structure.sites.iter().zip(&self.quantised.states) {
+            let planned = plan.sites.iter_mut().find(|s| s.site == site.name);
+            if let (Some(planned), Some(decision)) = (planned, state.decision()) {
+                planned.decision = decision;
+            }
+        }
+    }
+}
+
+impl Side {
+    /// The numbers of all sites as tensors; `learn` to differentiate by them.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn leaves(&self, learn: bool) -> Result<Vec<Leaves>, LearnError> {
+        let leaves = self.states.iter().map(|state| state.leaves(learn));
+        leaves
+            .collect::<candle_core::Result<_>>()
+            .map_err(|e| LearnError::step(&e))
+    }
+}
+
+fn state(
+    graph: &Graph,
+    site: &Site,
+    plan: Option<&Plan>,
+    rates: &Rates,
+) -> Result<State, LearnError> {
+    let parameters = Parameters::load(graph, site).map_err(|e| LearnError::Plan(e.to_string()))?;
+    let parameters = parameters.map(|p| (p.weight, p.bias));
+    let decision = plan
+        .and_then(|plan| plan.site(&site.name))
+        .map(|s| &s.decision);
+    State::new(decision, parameters, rates)
+        .map_err(|e| LearnError::Plan(format!("{}: {}", site.name, message(&e))))
+}
+
+/// The network's inputs with an array each.
+///
+/// # Errors
+/// One is missing or not float.
+pub fn inputs(network: &Network, feed: &[(String, Array)]) -> Result<Values, LearnError> {
+    let mut values = Values::new();
+    for (name, outlet) in &network.inputs {
+        let array = feed
+            .iter()
+            .find(|(n, _)| n == name)
+            .or(feed.first().filter(|_| feed.len() == 1));
+        let Some((_, array)) = array else {
+            return Err(LearnError::Plan(format!("no array for input {name:?}")));
+        };
+        let Some(floats) = array.as_f32() else {
+            return Err(LearnError::Operator {
+                node: name.clone(),
+                problem: format!(
+                    "learning takes float inputs, this one is {}",
+                    array.type_name()
+                ),
+            });
+        };
+        let flat = floats.iter().copied().collect();
+        let tensor = candle_core::Tensor::from_vec(flat, array.dims(), &candle_core::Device::Cpu);
+        let tensor = tensor.map_err(|e| LearnError::step(&e))?;
+        values.insert(*outlet, Value::Float(tensor));
+    }
+    Ok(values)
+}

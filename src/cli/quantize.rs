@@ -18,6 +18,7 @@ use super::{Verdict, bench, calibration, print};
 /// Without --eval the model is verified on samples of --calib that calibration left over, if there are any.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
+#[group(skip)]
 pub struct Args {
     /// The float model
     model: PathBuf,

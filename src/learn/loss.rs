@@ -12,8 +12,6 @@ const FEATURES: f64 = 1.0;
 pub struct Loss {
     /// What is differentiated.
     pub sum: Tensor,
-    /// Of the outputs alone.
-    pub outputs: f64,
     /// Whether both decide alike, where the first output is a classifier's.
     pub agrees: Option<bool>,
 }
@@ -47,15 +45,10 @@ pub fn loss(
             sum = (sum + relative(a, b)?)?;
         }
     }
-    let of_outputs = f64::from(sum.to_scalar::<f32>()?);
     for (a, b) in features.iter().filter_map(both) {
         sum = (sum + (relative(a, b)? * (FEATURES / features.len() as f64))?)?;
     }
-    Ok(Loss {
-        sum,
-        outputs: of_outputs,
-        agrees,
-    })
+    Ok(Loss { sum, agrees })
 }
 
 /// `‖a - b‖²/‖b‖²`

@@ -15,7 +15,7 @@ pub struct Check {
     pub step: usize,
     /// Mean loss on crops since the last check; none at the start.
     pub loss: Option<f64>,
-    /// Mean divergence of the outputs on samples held out.
+    /// Mean loss on samples held out, as they are.
     pub held_out: f64,
     /// Share of them on which both networks decide alike, where they decide.
     pub agreement: Option<f64>,
@@ -28,8 +28,8 @@ pub struct Check {
 pub struct Course {
     /// From before the first step to the last one.
     pub checks: Vec<Check>,
-    /// Steps of the numbers that were kept.
-    pub kept: usize,
+    /// Whether what was learned was kept, rather than the numbers from before.
+    pub kept: bool,
     /// Samples learned from, and held out.
     pub samples: (usize, usize),
 }
@@ -38,11 +38,6 @@ pub struct Course {
 type Curve = fn(&Check) -> Option<f64>;
 
 impl Course {
-    fn ends(&self) -> Option<(&Check, &Check)> {
-        let kept = self.checks.iter().find(|check| check.step == self.kept)?;
-        Some((self.checks.first()?, kept))
-    }
-
     /// The checks as CSV.
     pub fn csv(&self) -> String {
         let mut csv = String::from("step,loss,held_out,agreement,oscillation\n");
@@ -75,9 +70,7 @@ impl Course {
         let root = SVGBackend::with_string(svg, (760, 720)).into_drawing_area();
         root.fill(&WHITE)?;
         let curves: [(&str, Curve); 3] = [
-            ("divergence of the outputs on samples held out", |c| {
-                Some(c.held_out)
-            }),
+            ("loss on samples held out", |c| Some(c.held_out)),
             ("loss on crops", |c| c.loss),
             ("share of weights that oscillate", |c| Some(c.oscillation)),
         ];
@@ -106,27 +99,23 @@ impl Course {
 
 impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, kept)) = self.ends() else {
+        let (Some(first), Some(last)) = (self.checks.first(), self.checks.last()) else {
             return Ok(());
         };
-        let steps = self.checks.last().map_or(0, |check| check.step);
         let (learned, held_out) = self.samples;
         write!(
             f,
-            "learned for {steps} steps from {learned} samples: divergence on {held_out} others {:.3} → {:.3}",
-            first.held_out, kept.held_out
+            "learned for {} steps from {learned} samples: loss on {held_out} others {:.3} → {:.3}",
+            last.step, first.held_out, last.held_out
         )?;
-        if let (Some(before), Some(after)) = (first.agreement, kept.agreement) {
-            write!(
-                f,
-                ", agreement {:.1} → {:.1} %",
-                100.0 * before,
-                100.0 * after
-            )?;
+        if let (Some(before), Some(after)) = (first.agreement, last.agreement) {
+            let (before, after) = (100.0 * before, 100.0 * after);
+            write!(f, ", agreement {before:.1} → {after:.1} %")?;
         }
-        if self.kept == 0 {
-            return writeln!(f, "; nothing gained, so the closed-form numbers were kept");
+        if self.kept {
+            writeln!(f)
+        } else {
+            writeln!(f, "; nothing gained, so the closed-form numbers were kept")
         }
-        writeln!(f, "; kept those of step {}", self.kept)
     }
 }

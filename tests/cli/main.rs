@@ -8,4 +8,6 @@ mod end_to_end;
 mod low_rank;
 mod sensitivity;
 mod targets;
+#[cfg(feature = "learn")]
+mod train;
 mod vitq;

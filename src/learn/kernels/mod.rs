@@ -2,6 +2,7 @@
 //!
 //! They run on one core; a step runs samples side by side.
 
+mod exponential;
 mod gelu;
 mod layer_norm;
 mod linear;

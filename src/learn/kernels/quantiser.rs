@@ -10,6 +10,10 @@ use vitq_passes::plan::Activation;
 
 use super::{elements, like, read, tensor_like};
 use crate::quant;
+use crate::run::vector::vectorised;
+
+/// Sums that run side by side.
+const LANES: usize = 16;
 
 /// Which values stay float: a hash of seed and place decides.
 #[derive(Clone, Copy, Debug)]
@@ -107,18 +111,37 @@ impl FakeQuantise {
         (low, high): (f32, f32),
     ) -> (Vec<f32>, f32) {
         let mut dx = gradient.to_vec();
-        let mut ds = 0.0f64;
-        for (i, ((d, x), rounded)) in dx.iter_mut().zip(x).zip(rounded).enumerate() {
-            if self.drop.keeps(i) {
-                continue;
-            }
-            let inside = (low..=high).contains(x);
-            ds += f64::from(*d * (rounded - if inside { *x } else { 0.0 }));
-            if !inside {
-                *d = 0.0;
+        // What stays float looks as if it had no gradient to give to the step, and passes its own.
+        if self.drop.probability > 0.0 {
+            for (i, d) in dx.iter_mut().enumerate() {
+                if self.drop.keeps(i) {
+                    *d = 0.0;
+                }
             }
         }
-        (dx, ds as f32)
+        let mut sums = [0.0f32; LANES];
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = dx.chunks_mut(LANES).zip(x.chunks(LANES));
+                for ((dx, x), rounded) in rows.zip(rounded.chunks(LANES)) {
+                    let values = dx.iter_mut().zip(x).zip(rounded);
+                    for (sum, ((d, x), rounded)) in sums.iter_mut().zip(values) {
+                        let inside = (low <= *x) & (*x <= high);
+                        *sum += *d * (rounded - if inside { *x } else { 0.0 });
+                        *d = if inside { *d } else { 0.0 };
+                    }
+                }
+            },
+        );
+        if self.drop.probability > 0.0 {
+            for (i, (d, g)) in dx.iter_mut().zip(gradient).enumerate() {
+                if self.drop.keeps(i) {
+                    *d = *g;
+                }
+            }
+        }
+        (dx, sums.iter().sum())
     }
 }
 

@@ -2,8 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use super::exponential::exp;
 use super::{elements, like, read, row, tensor_like};
 use crate::linalg::dot;
+use crate::run::vector::vectorised;
 
 /// Softmax over the last axis.
 pub struct Softmax;
@@ -17,11 +19,11 @@ impl CustomOp1 for Softmax {
         let mut values = elements(storage, layout)?.to_vec();
         for values in values.chunks_exact_mut(row(layout)) {
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
-            for v in &mut *values {
-                *v = (*v - most).exp();
-                sum += *v;
-            }
+            vectorised(
+                #[inline(always)]
+                || values.iter_mut().for_each(|v| *v = exp(*v - most)),
+            );
+            let sum: f32 = values.iter().sum();
             values.iter_mut().for_each(|v| *v /= sum);
         }
         Ok(like(values, layout))

@@ -15,7 +15,7 @@ use super::{Verdict, quantize};
 ///   vitq train vit.onnx --calib images/calib --bits w4a4 --scope all -o vit.w4a4.onnx --plot course.svg
 ///
 /// Images need no labels: the float model is the teacher, on random crops. One in eight is held out, to tell whether learning
-/// helps; where it does not, the numbers from before are kept. Few images are soon known by heart: give hundreds.
+/// helps; where it does not, the numbers from before are kept.
 /// Everything else is as in `vitq quantize`.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]

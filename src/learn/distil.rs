@@ -1,6 +1,6 @@
 //! Distillation (Hinton et al., arXiv 1503.02531): the quantised network, from its closed-form plan on, learns to give what its float original
-//! gives on random crops of unlabelled samples (multi-crop distillation, arXiv 2307.00331 §4.1). The teacher is at hand, so that each
-//! crop is a new one and its labels are the teacher's whole output, where the paper stores the best five of a few crops.
+//! gives on unlabelled samples and random crops of them (multi-crop distillation, arXiv 2307.00331 §4.1). The teacher is at hand, so
+//! that each crop is a new one and its labels are the teacher's values, where the paper stores the best five classes of a few crops.
 //!
 //! What is learned: latent weights (straight through the rounding), each row's scale, biases, each activation's step, low-rank branches.
 //! Some samples are held out; where learning brings the network no nearer to the teacher on them, the plan's own numbers are kept.
@@ -42,11 +42,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            steps: 500,
-            batch: 16,
+            steps: 600,
+            batch: 8,
             drop: 0.0,
             rates: Rates {
-                weight: 0.01,
+                weight: 0.015,
                 scale: 1e-3,
                 bias: 0.01,
                 step: 2e-3,

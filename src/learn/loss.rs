@@ -5,10 +5,7 @@ use vitq_passes::ir::Outlet;
 
 use super::network::{Value, Values};
 
-/// Weight of the features, next to 1 of the outputs.
-const FEATURES: f64 = 1.0;
-
-/// Loss of a sample: its outputs' and, less heavily, its blocks'.
+/// Loss of a sample.
 pub struct Loss {
     /// What is differentiated.
     pub sum: Tensor,
@@ -16,10 +13,11 @@ pub struct Loss {
     pub agrees: Option<bool>,
 }
 
-/// `Σ_outputs KL(softmax(float) ‖ softmax(quantised)) + mean over blocks of ‖x̂ - x‖²/‖x‖²`; outputs that are not `[n, classes]`
-/// count as blocks do.
+/// The mean of `‖x̂ - x‖²/‖x‖²` over the outputs and what leaves each block (FitNets, arXiv 1412.6550).
 ///
-/// Blocks say more of a sample than its decision does, which is what few samples need (FitNets, arXiv 1412.6550).
+/// The divergence of the softmax, which distillation usually takes, is worse on few samples: on ViT-Tiny W4A4 and 88 images it fell
+/// by a third on crops of those and rose by four fifths on images of other classes, as only the seen classes pull at it. This
+/// sum knows no classes, and fell by 13 % on those other images.
 ///
 /// # Errors
 /// candle's.
@@ -32,22 +30,16 @@ pub fn loss(
         (Some(Value::Float(a)), Some(Value::Float(b))) => Some((a, b)),
         _ => None,
     };
+    let compared: Vec<_> = outputs.iter().chain(features).filter_map(both).collect();
     let mut sum = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-    let mut agrees = None;
-    for (i, (a, b)) in outputs.iter().filter_map(both).enumerate() {
-        if b.rank() == 2 && b.dim(1)? > 1 {
-            sum = (sum + divergence(a, b)?)?;
-            if i == 0 {
-                let decided = |x: &Tensor| x.argmax(D::Minus1)?.to_vec1::<u32>();
-                agrees = Some(decided(a)? == decided(b)?);
-            }
-        } else {
-            sum = (sum + relative(a, b)?)?;
-        }
+    for (a, b) in &compared {
+        sum = (sum + (relative(a, b)? / compared.len() as f64)?)?;
     }
-    for (a, b) in features.iter().filter_map(both) {
-        sum = (sum + (relative(a, b)? * (FEATURES / features.len() as f64))?)?;
-    }
+    let decided = |x: &Tensor| x.argmax(D::Minus1)?.to_vec1::<u32>();
+    let agrees = match outputs.first().and_then(both) {
+        Some((a, b)) if b.rank() == 2 && b.dim(1)? > 1 => Some(decided(a)? == decided(b)?),
+        _ => None,
+    };
     Ok(Loss { sum, agrees })
 }
 
@@ -55,16 +47,4 @@ pub fn loss(
 fn relative(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let size = f64::from(b.sqr()?.mean_all()?.to_scalar::<f32>()?);
     (a - b)?.sqr()?.mean_all()? / size.max(1e-12)
-}
-
-/// `KL(softmax(b) ‖ softmax(a))`, summed over rows.
-fn divergence(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (log_softmax(a)?, log_softmax(b)?);
-    (b.exp()? * (b - a)?)?.sum_all()
-}
-
-fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
-    let sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    shifted.broadcast_sub(&sum)
 }

@@ -7,7 +7,7 @@ use crate::quant::round;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts, so that n·ln 2 is exact to the last bit of x.
-    const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+    const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
     let x = x.clamp(-87.0, 88.0);
     let n = round(x * std::f32::consts::LOG2_E);
     let r = x - n * LN_2.0 - n * LN_2.1;

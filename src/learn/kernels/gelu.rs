@@ -48,7 +48,7 @@ impl CustomOp1 for Gelu {
 #[inline(always)]
 fn slope(x: f32) -> f32 {
     // 1/√(2π)
-    const PEAK: f32 = 0.398_942_28;
+    const PEAK: f32 = 0.398_942_3;
     cumulative(x) + x * PEAK * exp(-0.5 * x * x)
 }
 

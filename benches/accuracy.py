@@ -44,10 +44,12 @@ BUDGETS = [
 def quantise(args, model, calibration, preprocess, row, out):
     """Run vitq for one row; return its name, file, seconds and the number of Linears left float, `None` where it declines."""
     name, _, options = row.partition(":")
+    words = options.split()
+    verb = words.pop(0) if words[:1] == ["train"] else "quantize"
     report = out.with_suffix(".json")
-    command = [args.vitq, "quantize", model, "--calib", calibration, "-o", out, "--samples", "32", "--quiet", "--report", report]
+    command = [args.vitq, verb, model, "--calib", calibration, "-o", out, "--samples", "32", "--quiet", "--report", report]
     start = time.perf_counter()
-    code = subprocess.run([*map(str, command), *preprocess, *options.split()]).returncode
+    code = subprocess.run([*map(str, command), *preprocess, *words]).returncode
     if code:
         print(f"{name}: vitq ended with exit code {code}, no row", file=sys.stderr)
         return None
@@ -111,7 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", action="store_true")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--row", action="append", help="'NAME: vitq arguments'; replaces the built-in rows")
+    parser.add_argument("--row", action="append", help="'NAME: vitq arguments'; 'NAME: train arguments' trains; replaces the built-in rows")
     parser.add_argument("--vitq", type=pathlib.Path, default=ROOT / "target/release/vitq")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()

@@ -31,7 +31,7 @@ pub struct Args {
     /// with 20 dB at the output), both measured on samples of --calib that calibration leaves over; speedup=1.8 (over float, as
     /// predicted for the target: the dearest sites stay float)
     #[arg(long, value_name = "KIND=VALUE")]
-    budget: Option<Budget>,
+    pub budget: Option<Budget>,
     /// linear: every Linear (fastest in ONNX Runtime); all: the patch embedding and both attention products as well
     #[arg(long, value_enum, default_value = "linear")]
     scope: ScopeName,

@@ -21,10 +21,10 @@ use super::{Verdict, bench, calibration, print};
 #[group(skip)]
 pub struct Args {
     /// The float model
-    model: PathBuf,
+    pub model: PathBuf,
     /// Where the quantised model goes
     #[arg(long, short, value_name = "OUT")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Samples to verify on, all of them; sub-folders are labels
     #[arg(long, value_name = "PATH")]
     eval: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Args {
     classes: Option<PathBuf>,
     /// Write all figures as JSON
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    pub report: Option<PathBuf>,
     /// Measure what was gained on this machine, as `vitq bench` does on one thread: in ONNX Runtime (in a build with it), in
     /// stock tract for --target tract
     #[arg(long)]

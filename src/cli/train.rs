@@ -1,12 +1,12 @@
 //! `vitq train`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use vitq::learn::Options;
-use vitq::output;
+use vitq::{Budget, output};
 
 use super::{Verdict, quantize};
 
@@ -32,7 +32,7 @@ pub struct Args {
     /// Pace of learning, next to what is usual: try 0.5 where the course goes up and down
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
     rate: f32,
-    /// Write loss, divergence and oscillation over the steps as CSV
+    /// Write loss, loss held out, agreement and oscillation over the steps as CSV
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Draw them as SVG
@@ -47,11 +47,13 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if let Some(verdict) = in_one_thread_each()? {
         return Ok(verdict);
     }
-    for file in args.log.iter().chain(&args.plot) {
-        output::check(file, &[])?;
-    }
+    check_outputs(args)?;
     let options = options(args);
     let calibration = &args.quantize.calibration;
+    ensure!(
+        !matches!(calibration.budget, Some(Budget::Drop(_) | Budget::Sqnr(_))),
+        "--budget drop= and sqnr= are judged on samples of --calib that learning sees; give size= or speedup=, or use `vitq quantize`"
+    );
     let quantizer = calibration
         .quantizer()
         .learning(options, args.learn_samples.map(NonZeroUsize::get));
@@ -60,12 +62,23 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         return Ok(Verdict::Met);
     };
     if let Some(path) = &args.log {
-        output::write(path, course.csv().as_bytes())?;
+        course.write_log(path)?;
     }
     if let Some(path) = &args.plot {
-        output::write(path, course.svg()?.as_bytes())?;
+        course.write_plot(path)?;
     }
     Ok(Verdict::Met)
+}
+
+fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
+    let quantize = &args.quantize;
+    let mut taken: Vec<&Path> = vec![&quantize.model, &quantize.out];
+    taken.extend(quantize.report.as_deref());
+    for path in [&args.log, &args.plot].into_iter().flatten() {
+        output::check(path, &taken)?;
+        taken.push(path);
+    }
+    Ok(())
 }
 
 fn options(args: &Args) -> Options {

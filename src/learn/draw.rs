@@ -1,5 +1,23 @@
 //! What is drawn at random, for a seed.
 
+/// What SplitMix64's state moves by.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Number `i` of the stream of a seed, 0..1, without those before it.
+pub fn unit_at(seed: u64, i: usize) -> f32 {
+    fraction(mix(seed.wrapping_add((i as u64).wrapping_mul(STEP))))
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn fraction(bits: u64) -> f32 {
+    (bits >> 40) as f32 / (1u64 << 24) as f32
+}
+
 /// SplitMix64 (Steele et al. 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -17,16 +35,13 @@ impl Random {
 
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0 = self.0.wrapping_add(STEP);
+        mix(self.0)
     }
 
     /// 0..1
     pub fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
+        fraction(self.bits())
     }
 
     /// Fisher and Yates.

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use plotters::prelude::*;
 use serde::Serialize;
 
 use super::plot::COLOURS;
+use crate::error::Error;
+use crate::output;
 
 /// How far learning was at a check.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -38,6 +41,24 @@ pub struct Course {
 type Curve = fn(&Check) -> Option<f64>;
 
 impl Course {
+    /// Writes the checks as CSV, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_log(&self, path: &Path) -> Result<(), Error> {
+        output::write(path, self.csv().as_bytes()).map_err(failed(path))
+    }
+
+    /// Writes them as SVG, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_plot(&self, path: &Path) -> Result<(), Error> {
+        self.svg()
+            .and_then(|svg| output::write(path, svg.as_bytes()))
+            .map_err(failed(path))
+    }
+
     /// The checks as CSV.
     pub fn csv(&self) -> String {
         let mut csv = String::from("step,loss,held_out,agreement,oscillation\n");
@@ -55,7 +76,7 @@ impl Course {
         csv
     }
 
-    /// Divergence held out and oscillation over the steps, as SVG.
+    /// Loss held out, loss and oscillation over the steps, as SVG.
     ///
     /// # Errors
     /// The drawing library's, as text.
@@ -94,6 +115,13 @@ impl Course {
         }
         root.present()?;
         Ok(())
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    |source| Error::Write {
+        path: path.into(),
+        source,
     }
 }
 

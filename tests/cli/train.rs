@@ -54,6 +54,19 @@ fn a_model_that_learned_is_written_with_its_course() {
 }
 
 #[test]
+fn what_would_be_lost_or_misjudged_is_refused_before_the_work() {
+    let folder = Folder::new();
+    let out = folder.arg("out.onnx");
+    let run = train(&folder, &["--log", &out]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("out.onnx"), "{}", run.stderr);
+    let run = train(&folder, &["--budget", "drop=5"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("size="), "{}", run.stderr);
+    assert!(!folder.path("out.onnx").exists());
+}
+
+#[test]
 fn one_image_to_learn_from_is_refused() {
     let folder = Folder::new();
     let run = train(&folder, &["--learn-samples", "1", "--bits", "w4a4"]);

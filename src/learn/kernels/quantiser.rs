@@ -9,6 +9,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use vitq_passes::plan::Activation;
 
 use super::{elements, like, read, tensor_like};
+use crate::learn::draw::unit_at;
 use crate::quant;
 use crate::run::vector::vectorised;
 
@@ -32,17 +33,7 @@ impl Drop {
     };
 
     fn keeps(&self, i: usize) -> bool {
-        self.probability > 0.0 && self.hash(i) < self.probability
-    }
-
-    /// 0..1, evenly (the finaliser of SplitMix64).
-    fn hash(&self, i: usize) -> f32 {
-        let mut z = self
-            .seed
-            .wrapping_add((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+        self.probability > 0.0 && unit_at(self.seed, i) < self.probability
     }
 }
 

@@ -351,7 +351,7 @@ fn visit_linear<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vitq_passes::plan::{Activation, LowRank, NormPlan, Segment, SitePlan, Weight};
+    use vitq_passes::plan::{Activation, LowRank, NormPlan, Rotation, Segment, SitePlan, Weight};
 
     fn uniform() -> Activation {
         Activation::Uniform {
@@ -396,7 +396,11 @@ mod tests {
         };
         Plan {
             version: VERSION,
-            rotation: Some(7),
+            rotation: Some(Rotation {
+                seed: 7,
+                streams: true,
+                values: false,
+            }),
             model: "00ff".into(),
             settings: [("bits".to_owned(), "w4a4".to_owned())].into(),
             norms: vec![NormPlan {

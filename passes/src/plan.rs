@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,13 +17,23 @@ pub struct Plan {
     pub model: String,
     /// What was asked for (`key → value`), for the reader and the emitted model's metadata.
     pub settings: std::collections::BTreeMap<String, String>,
-    /// Seed of the residual streams' rotation ([`crate::transform::rotate()`]), if they are rotated: norms and sites are those of
-    /// the rotated graph.
-    pub rotation: Option<u64>,
+    /// What is rotated, if anything is: norms and sites are those of the rotated graph.
+    pub rotation: Option<Rotation>,
     /// LayerNormalizations whose affine part was changed by a fold.
     pub norms: Vec<NormPlan>,
     /// One entry a site, in the graph's order.
     pub sites: Vec<SitePlan>,
+}
+
+/// Channels that are rotated before anything is calibrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Seed that the matrices are drawn from.
+    pub seed: u64,
+    /// The residual streams ([`crate::transform::rotate()`]).
+    pub streams: bool,
+    /// V, head by head ([`crate::transform::rotate_values`]).
+    pub values: bool,
 }
 
 /// New affine parameters of a LayerNormalization.

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use vitq_onnx::Model;
 use vitq_passes::ir::{Graph, NodeId, Op};
+use vitq_passes::plan::Rotation;
 use vitq_passes::simplify::simplify;
 use vitq_passes::structure::{SiteKind, Structure, recognise};
-use vitq_passes::transform::rotate;
+use vitq_passes::transform::{TransformError, rotate, rotate_values};
 use vitq_passes::widen::{Widened, widen};
 
 use crate::calibrate::Scope;
@@ -32,7 +33,7 @@ pub struct Form {
 pub enum Written<'m> {
     /// The simplified graph.
     Plain(&'m FloatModel),
-    /// With its residual streams rotated; the same sites, their order apart.
+    /// With some channels rotated; the same sites, their order apart.
     Rotated(Arc<Form>),
 }
 
@@ -65,7 +66,7 @@ pub struct FloatModel {
     /// Sites, norms and blocks of [`FloatModel::graph`].
     pub structure: Structure,
     /// The rotation that was last asked for.
-    rotated: Mutex<Option<(u64, Arc<Form>)>>,
+    rotated: Mutex<Option<(Rotation, Arc<Form>)>>,
     /// The graph's inputs.
     pub inputs: Vec<ModelInput>,
     /// What was narrower than float32 in the file.
@@ -109,35 +110,49 @@ impl FloatModel {
         })
     }
 
-    /// The model as it is, or with its residual streams rotated.
+    /// The model as it is, or rotated.
     ///
     /// # Errors
     /// A weight that is no plain float stands in the way of a rotation.
-    pub fn written(&self, rotation: Option<u64>) -> Result<Written<'_>, Error> {
-        let rotated = rotation.map(|seed| self.rotated(seed)).transpose()?;
+    pub fn written(&self, rotation: Option<Rotation>) -> Result<Written<'_>, Error> {
+        let rotated = rotation.map(|it| self.rotated(it)).transpose()?;
         Ok(rotated.map_or(Written::Plain(self), Written::Rotated))
     }
 
     /// Whether a residual stream can be rotated.
-    pub fn can_be_rotated(&self) -> bool {
+    pub fn has_rotatable_streams(&self) -> bool {
         let mut streams = self.structure.streams.iter();
         streams.any(|stream| stream.declined.is_none())
     }
 
-    fn rotated(&self, seed: u64) -> Result<Arc<Form>, Error> {
+    /// Whether V can be rotated in an attention.
+    pub fn has_value_paths(&self) -> bool {
+        !self.structure.value_paths.is_empty()
+    }
+
+    fn rotated(&self, rotation: Rotation) -> Result<Arc<Form>, Error> {
         let mut last = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, form)) = last.as_ref().filter(|(known, _)| *known == seed) {
+        if let Some((_, form)) = last.as_ref().filter(|(known, _)| *known == rotation) {
             return Ok(Arc::clone(form));
         }
         let mut graph = self.graph.clone();
-        let streams = rotate(&mut graph, &self.structure, seed).map_err(|source| Error::Apply {
+        let failed = |source: TransformError| Error::Apply {
             path: self.path.clone(),
             source: source.into(),
-        })?;
-        tracing::info!(streams, of = self.structure.streams.len(), "rotated");
-        let structure = recognise(&graph);
+        };
+        let mut structure = self.structure.clone();
+        if rotation.values {
+            let values = rotate_values(&mut graph, &structure, rotation.seed).map_err(failed)?;
+            structure = recognise(&graph);
+            tracing::info!(values, "rotated");
+        }
+        if rotation.streams {
+            let streams = rotate(&mut graph, &structure, rotation.seed).map_err(failed)?;
+            tracing::info!(streams, of = structure.streams.len(), "rotated");
+            structure = recognise(&graph);
+        }
         let form = Arc::new(Form { graph, structure });
-        *last = Some((seed, Arc::clone(&form)));
+        *last = Some((rotation, Arc::clone(&form)));
         Ok(form)
     }
 

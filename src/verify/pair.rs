@@ -251,15 +251,15 @@ fn shared_outputs(float: Candidate<'_>, quantised: Candidate<'_>) -> Result<Vec<
 /// The sites whose results both files know by name.
 fn shared_layers(float: &FloatModel, quantised: &Model) -> Vec<Layer> {
     let (here, there) = (node_outputs(&float.message), node_outputs(quantised));
-    let mut rotations = Rotations::of(quantised);
-    let layer = |site: &Site| {
+    let mut rotations = Rotations::of(quantised, &float.structure);
+    let layer = |(index, site): (usize, &Site)| {
         let name = float.graph.name(site.output).to_owned();
         if !here.contains(name.as_str()) {
             return None;
         }
         let rotated = format!("{name}{ROTATED}");
         let (quantised, rotation) = if there.contains(rotated.as_str()) {
-            (rotated, Some(rotations.of_site(site)?))
+            (rotated, Some(rotations.of_site(index, site)?))
         } else if there.contains(name.as_str()) {
             (name.clone(), None)
         } else {
@@ -272,7 +272,8 @@ fn shared_layers(float: &FloatModel, quantised: &Model) -> Vec<Layer> {
             rotation,
         })
     };
-    float.structure.sites.iter().filter_map(layer).collect()
+    let sites = float.structure.sites.iter().enumerate();
+    sites.filter_map(layer).collect()
 }
 
 fn output_names(model: &Model) -> impl Iterator<Item = &str> {

@@ -28,7 +28,8 @@ use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
 
-/// Key of the emitted model's metadata that holds [`Plan::rotation`].
+/// Key of the emitted model's metadata that holds the seed of [`Plan::rotation`]; names with the ending
+/// [`crate::transform::ROTATED`] tell what is rotated.
 pub const ROTATION: &str = "vitq.rotation";
 
 /// Writes `plan` into `graph`, whose `structure` was recognised on this very graph.
@@ -118,8 +119,8 @@ fn check_form(structure: &Structure, plan: &Plan) -> Result<(), ApplyError> {
 
 /// Says in the model's metadata what was done to it.
 fn describe(graph: &mut Graph, plan: &Plan) {
-    if let Some(seed) = plan.rotation {
-        graph.set_metadata(ROTATION, &seed.to_string());
+    if let Some(rotation) = plan.rotation {
+        graph.set_metadata(ROTATION, &rotation.seed.to_string());
     }
     graph.set_metadata("vitq.version", env!("CARGO_PKG_VERSION"));
     let settings: serde_json::Map<_, _> = plan

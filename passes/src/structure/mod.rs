@@ -18,6 +18,7 @@ mod roles;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod value_path;
 mod view;
 
 use serde::Serialize;
@@ -26,6 +27,7 @@ pub use describe::{BlockSummary, NormSummary, SiteSummary, StreamSummary, Struct
 pub use gelu::{Gelu, find_all as find_gelus};
 pub use recognise::recognise;
 pub use stream::{Constant, Stream};
+pub use value_path::ValuePath;
 
 use crate::ir::{NodeId, Outlet};
 
@@ -168,6 +170,8 @@ pub struct Structure {
     pub norms: Vec<Norm>,
     /// Residual streams, in the order of the first norms that read them.
     pub streams: Vec<Stream>,
+    /// Ways of V through the attentions, in the order of their products.
+    pub value_paths: Vec<ValuePath>,
     /// Blocks in order.
     pub blocks: Vec<Block>,
     /// Number of MLPs (Linear → activation function → Linear).

@@ -7,7 +7,7 @@ use super::linear::{self, MatMul};
 use super::roles::{self, Index};
 use super::view::View;
 use super::{Declined, Norm, Role, Site, Structure};
-use super::{activation, blocks, mlp, norm, patch_embed, paths, stream};
+use super::{activation, blocks, mlp, norm, patch_embed, paths, stream, value_path};
 use crate::ir::{Graph, NodeId, Op, Outlet};
 
 /// Recognises the structure of a graph that [`crate::simplify`] went over.
@@ -45,6 +45,7 @@ pub fn recognise(graph: &Graph) -> Structure {
     roles::heads(&view, &mut found.sites, &index);
 
     let streams = stream::find_all(&view, &found.sites, &found.norms, &index);
+    let value_paths = value_path::find_all(&view, &found.sites, &index);
     let blocks = blocks::group(&parts, &found.sites, &exported);
     name(graph, &mut found.sites, &mut found.norms);
     blocks::name_paths(&mut found.sites, &blocks, &exported);
@@ -58,6 +59,7 @@ pub fn recognise(graph: &Graph) -> Structure {
         sites: found.sites,
         norms: found.norms,
         streams,
+        value_paths,
         blocks,
         mlps: mlps.len(),
     }

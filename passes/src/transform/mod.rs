@@ -10,7 +10,7 @@ mod take_over;
 pub use affine::{LinearParams, affine_fold};
 pub use parameters::{apply_norm, replace_linear};
 pub(crate) use parameters::{check_lengths, set_bias, transposed, weight_dims};
-pub use rotate::{ROTATED, orthogonal, rotate};
+pub use rotate::{ROTATED, orthogonal, rotate, rotate_values};
 pub(crate) use take_over::take_over;
 
 use thiserror::Error;

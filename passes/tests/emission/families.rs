@@ -12,7 +12,7 @@ use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::apply;
 use vitq_passes::structure::{Norm, Site, Structure, recognise};
 use vitq_passes::target::Target;
-use vitq_passes::transform::{LinearParams, affine_fold, rotate};
+use vitq_passes::transform::{LinearParams, TransformError, affine_fold, rotate, rotate_values};
 use vitq_passes::widen::widen;
 
 use crate::support::{plan, python};
@@ -27,6 +27,12 @@ fn folds_alone_keep_every_family() {
 fn rotation_alone_keeps_every_family() {
     let total = judge(rotated);
     assert!(total >= 30, "only {total} streams were rotated");
+}
+
+#[test]
+fn rotated_values_keep_every_family() {
+    let total = judge(|path| turned(path, rotate_values));
+    assert!(total >= 100, "V was rotated {total} times only");
 }
 
 #[test]
@@ -100,12 +106,20 @@ fn simplified(path: &Path) -> Graph {
     graph
 }
 
-/// With every stream rotated that can be, and how many these are. The sites stay the same.
+/// With every stream rotated that can be, and how many these are.
 fn rotated(path: &Path) -> (Graph, usize) {
+    turned(path, rotate)
+}
+
+/// Rotated by `rotation`, and how often. The sites stay the same.
+fn turned(
+    path: &Path,
+    rotation: impl Fn(&mut Graph, &Structure, u64) -> Result<usize, TransformError>,
+) -> (Graph, usize) {
     let mut graph = simplified(path);
     let before = recognise(&graph);
     let count =
-        rotate(&mut graph, &before, 7).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        rotation(&mut graph, &before, 7).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let after = recognise(&graph);
     let names = |it: &Structure| {
         it.sites
@@ -114,6 +128,7 @@ fn rotated(path: &Path) -> (Graph, usize) {
             .collect::<BTreeSet<_>>()
     };
     assert_eq!(names(&before), names(&after), "{}", path.display());
+    assert_eq!(before.value_paths.len(), after.value_paths.len());
     (graph, count)
 }
 

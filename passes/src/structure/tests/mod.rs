@@ -7,6 +7,7 @@ mod linear;
 mod norm;
 mod patch_embed;
 mod stream;
+mod value_path;
 
 use super::{Structure, recognise};
 use crate::ir::Graph;

@@ -13,6 +13,7 @@
 //! Declined: streams that [`Stream::declined`] speaks of.
 
 mod basis;
+mod values;
 
 use std::collections::HashMap;
 
@@ -25,6 +26,7 @@ use crate::ir::{Graph, Outlet};
 use crate::structure::{Constant, Norm, Site, SiteKind, Stream, Structure};
 
 pub use basis::orthogonal;
+pub use values::rotate_values;
 
 /// What the names of rotated values end with.
 pub const ROTATED: &str = "/rotated";

@@ -627,7 +627,7 @@ impl Calibration<'_> {
         channels: &Channels,
     ) -> Result<Option<Fold>, CalibrateError> {
         if let Some(carrier) = self.carriers.get(&index).cloned() {
-            let fold = self.choose_fold(walk, &[index], index, channels, true)?;
+            let fold = self.choose_fold(walk, &[index], index, channels, carrier.shifts)?;
             self.migrations.push(Migration {
                 reader: index,
                 carrier,

@@ -1,15 +1,18 @@
-//! A scale and a shift per channel before the Linear behind an attention (`proj`), carried by the Linear that makes V.
+//! A scale and a shift per channel before a Linear, carried by the Linear that makes the channels: the one of V before the Linear
+//! behind an attention (`proj`), the first of an MLP before the second where the function between them is ReLU.
 //!
 //! ```text
 //! V = x·Wvᵀ + bv → attention·V → proj      becomes      (V + shift)/r → attention·V → proj with W·diag(r), b - W·shift
+//! h = x·W₁ᵀ + b₁ → Relu → fc2              becomes      h/r → Relu → fc2 with W·diag(r)
 //! ```
 //! `Wv' = Wv/r`, `bv' = (bv + shift)/r` row by row: the codes of `Wv` stay, only its scales and the bias change, so the
-//! rounded network changes as exactly as the float one. Shifts pass because each row of an attention's weights sums to one.
+//! rounded network changes as exactly as the float one. Shifts pass because each row of an attention's weights sums to one;
+//! ReLU lets positive scales through, no shift. No other activation function lets anything through.
 //! (SmoothQuant's migration and RepQ-ViT's fold, arXiv 2211.10438 and 2212.08254, taken one operator further.)
 //!
 //! Which row of which Linear makes channel `j` is not read off the graph but asked of it: rows are numbered, and the numbers
-//! that arrive before `proj` are its channels' rows. Declined where they do not arrive as they are (talking heads, a
-//! convolution), where V has another reader, and where attention·V is quantised itself.
+//! that arrive before the reader are its channels' rows. Declined where they do not arrive as they are (talking heads, a
+//! convolution, GELU), where the values have another reader, and where attention·V is quantised itself.
 
 use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Decision, LowRank, SitePlan};
@@ -28,6 +31,8 @@ pub struct Carrier {
     pub site: usize,
     /// Its row for each channel.
     pub rows: Vec<usize>,
+    /// Whether a shift arrives as well as a scale.
+    pub shifts: bool,
 }
 
 /// A fold that a site's carrier takes over.
@@ -76,47 +81,54 @@ impl Migration {
 }
 
 impl Calibration<'_> {
-    /// Who makes the channels of the `proj` behind the V that `walk` stands at: `(proj, carrier)`.
+    /// Whose channels the site that `walk` stands at makes: `(reader, carrier)`.
     pub(super) fn carrier(
         &self,
         walk: &Walk<'_>,
         index: usize,
     ) -> Result<Option<(usize, Carrier)>, CalibrateError> {
         let sites = &self.structure.sites;
-        let makes_values = matches!(sites[index].role, Role::Qkv | Role::Value);
-        let asked = self.settings.has(Part::Migration) && self.settings.scope == Scope::Linear;
-        if !makes_values || !asked {
+        let role = match sites[index].role {
+            Role::Qkv | Role::Value if self.settings.scope == Scope::Linear => Role::Proj,
+            Role::Fc1 => Role::Fc2,
+            _ => return Ok(None),
+        };
+        if !self.settings.has(Part::Migration) {
             return Ok(None);
         }
         let blocks = &self.structure.blocks;
         let block = blocks.iter().find(|b| b.sites.contains(&index));
-        let projs: Vec<usize> = block
+        let readers: Vec<usize> = block
             .iter()
             .flat_map(|b| &b.sites)
             .copied()
-            .filter(|&s| sites[s].role == Role::Proj)
+            .filter(|&s| sites[s].role == role)
             .collect();
-        let [proj] = projs[..] else {
+        let [reader] = readers[..] else {
             return Ok(None);
         };
         let (rows, plain) = rayon::join(
-            || self.rows_behind(walk, index, proj),
-            || self.behind(walk, index, proj, |_, _| {}),
+            || self.rows_behind(walk, index, reader),
+            || self.behind(walk, index, reader, |_, _| {}),
         );
         let (Some(rows), Some(plain)) = (rows?, plain?) else {
             return Ok(None);
         };
-        let carrier = Carrier { site: index, rows };
-        let exact = self.passes_through(walk, &plain, &carrier, proj)?;
-        Ok(exact.then_some((proj, carrier)))
+        let carrier = Carrier {
+            site: index,
+            rows,
+            shifts: role == Role::Proj,
+        };
+        let exact = self.passes_through(walk, &plain, &carrier, reader)?;
+        Ok(exact.then_some((reader, carrier)))
     }
 
-    /// The rows of site `index` that arrive as the channels of `proj`, if whole rows do.
+    /// The rows of site `index` that arrive as the channels of `to`, if whole rows do.
     fn rows_behind(
         &self,
         walk: &Walk<'_>,
         index: usize,
-        proj: usize,
+        to: usize,
     ) -> Result<Option<Vec<usize>>, CalibrateError> {
         let number = |y: &mut [f32], out: usize| {
             for row in y.chunks_exact_mut(out) {
@@ -124,14 +136,14 @@ impl Calibration<'_> {
             }
         };
         let (Some(behind), Some(reader)) = (
-            self.behind(walk, index, proj, number)?,
-            self.parameters[proj].as_ref(),
+            self.behind(walk, index, to, number)?,
+            self.parameters[to].as_ref(),
         ) else {
             return Ok(None);
         };
         let arrived = rows(
             &behind,
-            &self.structure.sites[proj],
+            &self.structure.sites[to],
             reader.k,
             0,
             World::Float,
@@ -151,13 +163,13 @@ impl Calibration<'_> {
         Ok(sound.then_some(numbers))
     }
 
-    /// Whether scales on the carrier's rows arrive at `proj`'s channels, and nowhere else; `plain` stands there without them.
+    /// Whether scales on the carrier's rows arrive at the channels of `to`, and nowhere else; `plain` stands there without them.
     fn passes_through(
         &self,
         walk: &Walk<'_>,
         plain: &Walk<'_>,
         carrier: &Carrier,
-        proj: usize,
+        to: usize,
     ) -> Result<bool, CalibrateError> {
         // Powers of two: products and sums of scaled values are the scaled ones, bit for bit.
         let scale = |channel: usize| [1.0, 2.0, 0.5][channel % 3];
@@ -169,12 +181,12 @@ impl Calibration<'_> {
             }
         };
         let (Some(changed), Some(reader)) = (
-            self.behind(walk, carrier.site, proj, scaled)?,
-            self.parameters[proj].as_ref(),
+            self.behind(walk, carrier.site, to, scaled)?,
+            self.parameters[to].as_ref(),
         ) else {
             return Ok(false);
         };
-        let site = &self.structure.sites[proj];
+        let site = &self.structure.sites[to];
         let (x, y) = (
             rows(plain, site, reader.k, 0, World::Float)?,
             rows(&changed, site, reader.k, 0, World::Float)?,
@@ -185,12 +197,12 @@ impl Calibration<'_> {
         Ok(arrive && plain.differs_only_in_operand(&changed)?)
     }
 
-    /// A walk of one lane that stands at `proj`, the result of site `index` changed on the way; `None` if it never does.
+    /// A walk of one lane that stands at `to`, the result of site `index` changed on the way; `None` if it never does.
     fn behind<'w>(
         &self,
         walk: &Walk<'w>,
         index: usize,
-        proj: usize,
+        to: usize,
         change: impl Fn(&mut [f32], usize) + Sync,
     ) -> Result<Option<Walk<'w>>, CalibrateError> {
         let mut branch = walk.branch(0..1);
@@ -205,7 +217,7 @@ impl Calibration<'_> {
             })
         })?;
         while let Some(site) = branch.advance()? {
-            if site == proj {
+            if site == to {
                 return Ok(Some(branch));
             }
             branch.complete(|walk, lane| self.float_output(walk, site, lane))?;

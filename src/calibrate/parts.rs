@@ -10,7 +10,7 @@ pub enum Part {
     Rotation,
     /// Scales per channel folded into the LayerNormalization before a Linear (RepQ-ViT).
     Fold,
-    /// Scales per channel before `proj` carried by the Linear that makes V.
+    /// Scales per channel before a Linear carried by the one that makes its input, through an attention or a ReLU.
     Migration,
     /// Ranges wide enough for inputs that were not seen.
     Margin,
@@ -68,7 +68,7 @@ impl Part {
         match self {
             Part::Rotation => "residual streams in rotated channels",
             Part::Fold => "scales per channel folded into LayerNormalizations",
-            Part::Migration => "scales before proj carried by the Linear that makes V",
+            Part::Migration => "scales before a Linear carried by the one that makes its input",
             Part::Margin => "ranges wide enough for inputs that were not seen",
             Part::Sequential => "sites see the quantised part of the network",
             Part::Refit => "weights fitted again to the quantised input",

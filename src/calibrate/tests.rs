@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
+use vitq_passes::structure::Role;
 
 use super::*;
 use crate::batches::Batches;
@@ -145,8 +146,29 @@ fn a_migrated_fold_leaves_the_network_as_it_was() {
     let model = model();
     let images = images(&model);
     let feeds = Batches::new(&images, 0..4, 1);
+    assert_eq!(migrated(&model, &feeds), model.structure.blocks.len());
+}
+
+#[test]
+fn folds_migrate_through_relu() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families");
+    let model = FloatModel::open(&folder.join("hf_detr.onnx")).unwrap();
+    let dims = model.inputs[0].dims.iter().map(|d| d.unwrap_or(1));
+    let noise = Noise(dims.collect());
+    let through = |role: Role| {
+        let found = carriers(&model, &noise).into_values();
+        let of_role = found.filter(|it| model.structure.sites[it.site].role == role);
+        of_role.map(|it| it.shifts).collect::<Vec<_>>()
+    };
+    // A layer in the encoder, two in the decoder and the boxes' predictor; no shift passes a ReLU.
+    assert_eq!(through(Role::Fc1), [false; 4]);
+    assert_eq!(migrated(&model, &noise), carriers(&model, &noise).len());
+}
+
+/// Migrates made-up folds, compares the network with the float one, and says how many they were.
+fn migrated(model: &FloatModel, feeds: &dyn Feeds) -> usize {
     let settings = settings(8, Scope::Linear);
-    let state = state(&model, &settings);
+    let state = state(model, &settings);
     let float = |site: usize, replace| SitePlan {
         site: model.structure.sites[site].name.clone(),
         decision: Decision::Float {
@@ -158,33 +180,38 @@ fn a_migrated_fold_leaves_the_network_as_it_was() {
         version: VERSION,
         ..Plan::default()
     };
-    for (proj, carrier) in carriers(&model, &feeds) {
-        let reader = state.parameters[proj].as_ref().unwrap();
-        let fold = Fold {
-            r: (0..reader.k).map(|j| 0.3 + (j % 11) as f32 / 4.0).collect(),
-            shift: (0..reader.k).map(|j| (j % 7) as f32 / 2.0 - 1.5).collect(),
+    for (reader, carrier) in carriers(model, feeds) {
+        let read = state.parameters[reader].as_ref().unwrap();
+        let shift = |j: usize| match carrier.shifts {
+            true => (j % 7) as f32 / 2.0 - 1.5,
+            false => 0.0,
         };
-        let folded = reader.folded(&fold);
+        let fold = Fold {
+            r: (0..read.k).map(|j| 0.3 + (j % 11) as f32 / 4.0).collect(),
+            shift: (0..read.k).map(|j| shift(j)).collect(),
+        };
+        let folded = read.folded(&fold);
         plan.sites
-            .push(float(proj, Some((folded.weight, folded.bias))));
+            .push(float(reader, Some((folded.weight, folded.bias))));
         let mut values = float(carrier.site, None);
         let parameters = state.parameters[carrier.site].as_ref().unwrap();
         let migration = Migration {
-            reader: proj,
+            reader,
             carrier,
             fold,
         };
         migration.apply(&mut values, parameters);
         plan.sites.push(values);
     }
-    assert!(plan.sites.len() > 2);
+    let count = plan.sites.len() / 2;
     for (site, sites) in model.structure.sites.iter().enumerate() {
         if plan.site(&sites.name).is_none() {
             plan.sites.push(float(site, None));
         }
     }
-    let changed = crate::Quantizer::new().apply(&model, &plan).unwrap();
-    let feed = feeds.feed(0).unwrap();
+    let changed = crate::Quantizer::new().apply(model, &plan).unwrap();
+    let mut feed = feeds.feed(0).unwrap();
+    feed[0].0.clone_from(&model.inputs[0].name);
     let dims = vec![(feed[0].0.clone(), feed[0].1.dims().to_vec())];
     let run = |model: &vitq_onnx::Model| {
         let bytes = prost::Message::encode_to_vec(model);
@@ -204,6 +231,7 @@ fn a_migrated_fold_leaves_the_network_as_it_was() {
     for (x, y) in before.iter().zip(&after) {
         assert!((x - y).abs() <= 1e-5 * size, "{y}, not {x}");
     }
+    count
 }
 
 /// The float network's outputs, walked to the end from site to site.
@@ -427,6 +455,7 @@ fn a_carrier_takes_a_fold_over_in_its_branch_too() {
         carrier: Carrier {
             site: 0,
             rows: vec![2, 0],
+            shifts: true,
         },
         fold: Fold {
             r: vec![4.0, 0.5],

@@ -12,12 +12,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::view::{Through, View, layout};
 use crate::ir::{Op, Outlet};
 
-/// The indices of the Linears that are heads; `results` maps a Linear's result to its index.
-pub(super) fn heads(view: &View, results: &HashMap<Outlet, usize>) -> BTreeSet<usize> {
+/// The indices of the Linears that an output is made of, for each output; `results` maps a Linear's result to its index.
+pub(super) fn heads(view: &View, results: &HashMap<Outlet, usize>) -> Vec<BTreeSet<usize>> {
     let outputs = view.graph.outputs().iter();
     outputs
         .filter_map(|output| behind(view, output.outlet, results))
-        .flatten()
         .collect()
 }
 

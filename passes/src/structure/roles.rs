@@ -107,10 +107,17 @@ pub(super) fn around_mlp(mlp: &Mlp, sites: &mut [Site], exported: &[Option<Strin
     Part::mlp(mlp, exported)
 }
 
-/// Finds the heads among the Linears that have no other role.
+/// Finds the heads among the Linears that have no other role. One that ends an MLP is a head if an output is its result alone: a
+/// classifier may be an MLP.
 pub(super) fn heads(view: &View, sites: &mut [Site], index: &Index) {
-    for i in head::heads(view, &index.results) {
-        assign(&mut sites[i], Role::Head);
+    for output in head::heads(view, &index.results) {
+        let alone = output.len() == 1;
+        for i in output {
+            let role = &mut sites[i].role;
+            if *role == Role::Other || *role == Role::Fc2 && alone {
+                *role = Role::Head;
+            }
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! One calibration input on its way through the network.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tract_onnx::prelude::{DatumType, OutletId, Tensor};
+use tract_onnx::prelude::{OutletId, Tensor};
 
 use super::WalkError;
+use super::spill::{OnDisk, Spill};
 
 /// Which of a lane's two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +32,6 @@ pub(super) enum Held {
     Disk(Arc<OnDisk>),
 }
 
-/// An f32 tensor in a file of its own, which goes when the last holder does.
-pub(super) struct OnDisk {
-    file: PathBuf,
-    shape: Vec<usize>,
-}
-
-impl Drop for OnDisk {
-    fn drop(&mut self) {
-        // The folder is temporary as a whole; a file that cannot be removed now goes with it.
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
-
 impl Held {
     fn get(&self) -> Result<Arc<Tensor>, WalkError> {
         match self {
@@ -53,40 +40,14 @@ impl Held {
         }
     }
 
-    /// Moves a large f32 tensor to `file`.
-    fn spill(&mut self, file: PathBuf) -> Result<(), WalkError> {
-        /// Smaller tensors are not worth a file.
-        const SMALL: usize = 1024;
-        let Held::Memory(tensor) = self else {
-            return Ok(());
-        };
-        if tensor.datum_type() != DatumType::F32 || tensor.len() < SMALL {
-            return Ok(());
+    /// Moves a large f32 tensor to a file.
+    fn spill(&mut self, spill: &Arc<Spill>) -> Result<(), WalkError> {
+        if let Held::Memory(tensor) = self
+            && let Some(on_disk) = spill.put(tensor)?
+        {
+            *self = Held::Disk(Arc::new(on_disk));
         }
-        std::fs::write(&file, tensor.as_bytes()).map_err(|e| WalkError::Spill(file.clone(), e))?;
-        *self = Held::Disk(Arc::new(OnDisk {
-            file,
-            shape: tensor.shape().to_vec(),
-        }));
         Ok(())
-    }
-}
-
-impl OnDisk {
-    fn read(&self) -> Result<Arc<Tensor>, WalkError> {
-        let bytes =
-            std::fs::read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))?;
-        let values: Vec<f32> = bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_ne_bytes(*b))
-            .collect();
-        Tensor::from_shape(&self.shape, &values)
-            .map(Arc::new)
-            .map_err(|e| {
-                WalkError::Spill(self.file.clone(), std::io::Error::other(format!("{e:#}")))
-            })
     }
 }
 
@@ -136,19 +97,11 @@ impl Lane {
         Ok(true)
     }
 
-    /// Moves all large values to files under `folder`, named after the lane.
-    pub(super) fn spill(&mut self, folder: &Path, lane: usize) -> Result<(), WalkError> {
-        for (world, values) in [
-            ("float", &mut self.float),
-            ("quantised", &mut self.quantised),
-        ] {
-            for (outlet, held) in values {
-                held.spill(folder.join(format!("{lane}-{world}-{}-{}", outlet.node, outlet.slot)))?;
-            }
-        }
-        Ok(())
+    /// Moves all large values to files.
+    pub(super) fn spill(&mut self, spill: &Arc<Spill>) -> Result<(), WalkError> {
+        let values = [&mut self.float, &mut self.quantised].into_iter();
+        values
+            .flat_map(HashMap::values_mut)
+            .try_for_each(|held| held.spill(spill))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,19 +9,20 @@ mod lane;
 mod patches;
 mod program;
 mod site_op;
+mod spill;
 
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use tempfile::TempDir;
 use thiserror::Error;
 use tract_onnx::prelude::Tensor;
 
 use lane::Lane;
 pub use lane::World;
 pub use program::{Program, floats};
+use spill::Spill;
 
 use crate::input::Array;
 
@@ -63,9 +64,9 @@ pub enum WalkError {
     Spill(PathBuf, std::io::Error),
 }
 
-/// Lanes whose values are all kept in memory; beyond, values wait in temporary files between sites, so that memory
-/// does not grow with the number of inputs.
-const IN_MEMORY: usize = 64;
+/// Lanes whose values are kept in memory, as many as are calibrated on by default; those of all further ones wait in temporary
+/// files between sites, so that memory does not grow with the number of inputs.
+const IN_MEMORY: usize = 32;
 
 /// All lanes, stopped before a site. A clone shares their values.
 #[derive(Clone)]
@@ -74,7 +75,7 @@ pub struct Walk<'p> {
     /// One a calibration input, in order.
     lanes: Vec<Lane>,
     step: usize,
-    spill: Option<Arc<TempDir>>,
+    spill: Option<Arc<Spill>>,
 }
 
 impl<'p> Walk<'p> {
@@ -84,18 +85,12 @@ impl<'p> Walk<'p> {
         count: usize,
         input: impl Fn(usize) -> Result<Vec<(String, Array)>, E> + Sync,
     ) -> Result<Self, E> {
-        let spill = if count > IN_MEMORY {
-            let folder =
-                tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
-            Some(Arc::new(folder))
-        } else {
-            None
-        };
+        let spill = (count > IN_MEMORY).then(Spill::new).transpose()?;
         let lanes = (0..count)
             .into_par_iter()
             .map(|i| {
                 let mut lane = program.lane(&input(i)?)?;
-                store(&mut lane, i, spill.as_deref())?;
+                store(&mut lane, i, spill.as_ref())?;
                 Ok(lane)
             })
             .collect::<Result<_, E>>()?;
@@ -137,7 +132,7 @@ impl<'p> Walk<'p> {
     /// Runs all lanes up to the next site; `None` at the end of the graph.
     pub fn advance(&mut self) -> Result<Option<usize>, WalkError> {
         let (next, site) = self.program.next_site(self.step);
-        let (program, from, spill) = (self.program, self.step, self.spill.as_deref());
+        let (program, from, spill) = (self.program, self.step, self.spill.as_ref());
         self.lanes
             .par_iter_mut()
             .enumerate()
@@ -160,7 +155,7 @@ impl<'p> Walk<'p> {
                 let output = output(self, i)?;
                 let mut lane = self.lanes[i].clone();
                 self.program.complete(&mut lane, self.step, output);
-                store(&mut lane, i, self.spill.as_deref())?;
+                store(&mut lane, i, self.spill.as_ref())?;
                 Ok(lane)
             })
             .collect::<Result<_, E>>()?;
@@ -207,8 +202,9 @@ impl<'p> Walk<'p> {
     }
 }
 
-fn store(lane: &mut Lane, index: usize, spill: Option<&TempDir>) -> Result<(), WalkError> {
-    spill.map_or(Ok(()), |folder| lane.spill(folder.path(), index))
+fn store(lane: &mut Lane, index: usize, spill: Option<&Arc<Spill>>) -> Result<(), WalkError> {
+    let spill = spill.filter(|_| index >= IN_MEMORY);
+    spill.map_or(Ok(()), |spill| lane.spill(spill))
 }
 
 /// A site's result in one lane.

@@ -1,0 +1,142 @@
+//! Values that wait in temporary files, so that memory does not grow with the number of calibration inputs.
+//!
+//! A file that nobody needs any more is written over by the next value: making and removing one each time took half of calibration.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tract_onnx::prelude::{DatumType, Tensor};
+
+use super::WalkError;
+
+/// A folder of values.
+pub(super) struct Spill {
+    folder: TempDir,
+    made: AtomicUsize,
+    free: Mutex<Vec<PathBuf>>,
+}
+
+/// An f32 tensor in a file.
+pub(super) struct OnDisk {
+    file: PathBuf,
+    shape: Vec<usize>,
+    spill: Arc<Spill>,
+}
+
+impl Spill {
+    pub(super) fn new() -> Result<Arc<Self>, WalkError> {
+        let folder = tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
+        Ok(Arc::new(Spill {
+            folder,
+            made: AtomicUsize::new(0),
+            free: Mutex::default(),
+        }))
+    }
+
+    /// Writes a large f32 tensor to a file; `None` of what is not worth one.
+    pub(super) fn put(self: &Arc<Self>, tensor: &Tensor) -> Result<Option<OnDisk>, WalkError> {
+        const SMALL: usize = 1024;
+        if tensor.datum_type() != DatumType::F32 || tensor.len() < SMALL {
+            return Ok(None);
+        }
+        let free = self.free().pop();
+        let file = free.unwrap_or_else(|| {
+            let number = self.made.fetch_add(1, Ordering::Relaxed);
+            self.folder.path().join(number.to_string())
+        });
+        // Not truncated: what is left of a longer value is never read.
+        let open = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&file);
+        open.and_then(|mut open| open.write_all(tensor.as_bytes()))
+            .map_err(|e| WalkError::Spill(file.clone(), e))?;
+        Ok(Some(OnDisk {
+            file,
+            shape: tensor.shape().to_vec(),
+            spill: Arc::clone(self),
+        }))
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OnDisk {
+    pub(super) fn read(&self) -> Result<Arc<Tensor>, WalkError> {
+        let read = |file: &Path| {
+            let mut tensor = Tensor::zero::<f32>(&self.shape)
+                .map_err(|e| std::io::Error::other(format!("{e:#}")))?;
+            File::open(file)?.read_exact(tensor.as_bytes_mut())?;
+            Ok(Arc::new(tensor))
+        };
+        read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        self.spill.free().push(std::mem::take(&mut self.file));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(from: usize, len: usize) -> Tensor {
+        let values: Vec<f32> = (from..from + len)
+            .map(|i| (i as f32 - 700.0) * 0.37)
+            .collect();
+        Tensor::from_shape(&[2, len / 2], &values).unwrap()
+    }
+
+    fn files(spill: &Spill) -> usize {
+        std::fs::read_dir(spill.folder.path()).unwrap().count()
+    }
+
+    #[test]
+    fn what_is_read_back_is_what_was_there_and_files_are_used_again() {
+        let spill = Spill::new().unwrap();
+        assert!(
+            spill.put(&tensor(0, 8)).unwrap().is_none(),
+            "small ones stay"
+        );
+        let (long, other) = (tensor(0, 4096), tensor(9, 2048));
+        let first = spill.put(&long).unwrap().unwrap();
+        let second = spill.put(&other).unwrap().unwrap();
+        assert_eq!(
+            (&*first.read().unwrap(), &*second.read().unwrap()),
+            (&long, &other)
+        );
+        assert_eq!(files(&spill), 2);
+        drop(first);
+        // A shorter value in the file of a longer one.
+        let third = spill.put(&other).unwrap().unwrap();
+        assert_eq!(*third.read().unwrap(), other);
+        assert_eq!(files(&spill), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_named() {
+        let spill = Spill::new().unwrap();
+        let value = spill.put(&tensor(0, 2048)).unwrap().unwrap();
+        std::fs::remove_dir_all(spill.folder.path()).unwrap();
+        for error in [
+            value.read().unwrap_err(),
+            spill.put(&tensor(0, 2048)).err().unwrap(),
+        ] {
+            let (message, folder) = (error.to_string(), spill.folder.path().to_string_lossy());
+            assert!(
+                message.contains(&*folder) && message.contains("TMPDIR"),
+                "{message}"
+            );
+        }
+    }
+}

@@ -29,4 +29,6 @@ pub use budget::Budget;
 pub use contract::{Contract, Source};
 pub use error::Error;
 pub use model::FloatModel;
+#[cfg(feature = "learn")]
+pub use pipeline::Learning;
 pub use pipeline::{CALIBRATION_SAMPLES, Job, NoProgress, Quantizer};

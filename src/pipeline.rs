@@ -56,8 +56,28 @@ pub struct Quantizer {
     pub(crate) budget: Option<Budget>,
     auto_rank: bool,
     #[cfg(feature = "learn")]
-    learning: Option<(crate::learn::Options, Option<usize>)>,
+    learning: Option<Learning>,
     pub(crate) target: Target,
+}
+
+/// How the quantised network learns.
+#[cfg(feature = "learn")]
+#[derive(Clone, Debug, Default)]
+pub struct Learning {
+    /// What is learned, and how fast.
+    pub options: crate::learn::Options,
+    /// On how many samples, the first ones; nine of ten unless told otherwise.
+    pub samples: Option<usize>,
+    /// Where to keep what was learned so far.
+    pub checkpoint: Option<crate::learn::Checkpoint>,
+}
+
+#[cfg(feature = "learn")]
+impl Learning {
+    fn count(&self, samples: &Dataset) -> usize {
+        let most = samples.len() - samples.len() / 10;
+        self.samples.unwrap_or(most)
+    }
 }
 
 /// Files of one quantisation.
@@ -137,11 +157,10 @@ impl Quantizer {
         self
     }
 
-    /// Lets the quantised network learn from its float original behind calibration, on the first `samples`; nine of ten
-    /// unless told otherwise.
+    /// Lets the quantised network learn from its float original behind calibration.
     #[cfg(feature = "learn")]
-    pub fn learning(mut self, options: crate::learn::Options, samples: Option<usize>) -> Self {
-        self.learning = Some((options, samples));
+    pub fn learning(mut self, learning: Learning) -> Self {
+        self.learning = Some(learning);
         self
     }
 
@@ -149,8 +168,8 @@ impl Quantizer {
     #[cfg_attr(not(feature = "learn"), expect(unused_variables))]
     fn seen(&self, calibration: &Dataset) -> usize {
         #[cfg(feature = "learn")]
-        if let Some((_, samples)) = self.learning {
-            return self.samples.max(learned_from(samples, calibration));
+        if let Some(learning) = &self.learning {
+            return self.samples.max(learning.count(calibration));
         }
         self.samples
     }
@@ -255,11 +274,12 @@ impl Quantizer {
         samples: &Dataset,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        if let Some((options, count)) = &self.learning {
+        if let Some(learning) = &self.learning {
             let written = model.written(outcome.plan.rotation)?;
             let form = (written.graph(), written.structure());
-            let feeds = Batches::new(samples, 0..learned_from(*count, samples), model.batch());
-            let course = crate::learn::distil(form, &mut outcome.plan, &feeds, options, progress)?;
+            let feeds = Batches::new(samples, 0..learning.count(samples), model.batch());
+            let how = (&learning.options, learning.checkpoint.as_ref());
+            let course = crate::learn::distil(form, &mut outcome.plan, &feeds, how, progress)?;
             outcome.learned = Some(course);
         }
         Ok(())
@@ -461,10 +481,4 @@ impl Quantizer {
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }
-}
-
-/// How many samples are learned from.
-#[cfg(feature = "learn")]
-fn learned_from(asked: Option<usize>, samples: &Dataset) -> usize {
-    asked.unwrap_or(samples.len() - samples.len() / 10)
 }

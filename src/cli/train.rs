@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use vitq::learn::Options;
-use vitq::{Budget, output};
+use vitq::learn::{Checkpoint, Objective, Options};
+use vitq::{Budget, Learning, output};
 
 use super::{Verdict, quantize};
 
@@ -16,6 +16,7 @@ use super::{Verdict, quantize};
 ///
 /// Images need no labels: the float model is the teacher, on random crops. One in eight is held out, to tell whether learning
 /// helps; where it does not, the numbers from before are kept.
+/// With --checkpoint what was learned so far is kept at each of twenty checks, and the same command with --resume goes on from there.
 /// Everything else is as in `vitq quantize`.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -32,6 +33,22 @@ pub struct Args {
     /// Pace of learning, next to what is usual: try 0.5 where the course goes up and down
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
     rate: f32,
+    /// What is learned: the float model's values, at the outputs and behind each block; or its decisions alone, as if they were
+    /// labels, which is what training without distillation does
+    #[arg(long, value_enum, default_value = "values")]
+    objective: ObjectiveName,
+    /// How strongly weights are drawn to their levels towards the end, so that fewer go back and forth between two: 0.2 halves that
+    #[arg(long, value_name = "SHARE", default_value_t = Options::default().damping, value_parser = share)]
+    damping: f32,
+    /// Stop after so many checks (of twenty) without a better one on the samples held out, and keep the best one's numbers
+    #[arg(long, value_name = "CHECKS")]
+    patience: Option<NonZeroUsize>,
+    /// Keep what was learned so far in this file
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Go on from the checkpoint of the same command
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
     /// Write loss, loss held out, agreement and oscillation over the steps as CSV
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -42,21 +59,42 @@ pub struct Args {
     quantize: quantize::Args,
 }
 
+/// What is learned.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ObjectiveName {
+    Values,
+    Decisions,
+}
+
+impl From<ObjectiveName> for Objective {
+    fn from(name: ObjectiveName) -> Self {
+        match name {
+            ObjectiveName::Values => Objective::Values,
+            ObjectiveName::Decisions => Objective::Decisions,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if let Some(verdict) = in_one_thread_each()? {
         return Ok(verdict);
     }
     check_outputs(args)?;
-    let options = options(args);
+    let learning = Learning {
+        options: options(args),
+        samples: args.learn_samples.map(NonZeroUsize::get),
+        checkpoint: args.checkpoint.clone().map(|path| Checkpoint {
+            path,
+            resume: args.resume,
+        }),
+    };
     let calibration = &args.quantize.calibration;
     ensure!(
         !matches!(calibration.budget, Some(Budget::Drop(_) | Budget::Sqnr(_))),
         "--budget drop= and sqnr= are judged on samples of --calib that learning sees; give size= or speedup=, or use `vitq quantize`"
     );
-    let quantizer = calibration
-        .quantizer()
-        .learning(options, args.learn_samples.map(NonZeroUsize::get));
+    let quantizer = calibration.quantizer().learning(learning);
     let report = quantize::quantise(&args.quantize, &quantizer)?;
     let Some(course) = &report.learned else {
         return Ok(Verdict::Met);
@@ -74,7 +112,10 @@ fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
     let quantize = &args.quantize;
     let mut taken: Vec<&Path> = vec![&quantize.model, &quantize.out];
     taken.extend(quantize.report.as_deref());
-    for path in [&args.log, &args.plot].into_iter().flatten() {
+    for path in [&args.log, &args.plot, &args.checkpoint]
+        .into_iter()
+        .flatten()
+    {
         output::check(path, &taken)?;
         taken.push(path);
     }
@@ -88,8 +129,17 @@ fn options(args: &Args) -> Options {
         batch: args.batch.get(),
         seed: args.quantize.calibration.seed,
         rates: usual.rates.times(args.rate),
-        ..usual
+        objective: args.objective.into(),
+        damping: args.damping,
+        patience: args.patience.map(NonZeroUsize::get),
     }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "a number from 0 to 1".into())
 }
 
 fn positive(text: &str) -> Result<f32, String> {

@@ -7,8 +7,10 @@ pub struct Parameter {
     pub values: Vec<f32>,
     /// Largest change of one step, about.
     rate: f32,
-    mean: Vec<f32>,
-    square: Vec<f32>,
+    /// First moments of the gradients.
+    pub mean: Vec<f32>,
+    /// Second ones.
+    pub square: Vec<f32>,
 }
 
 const BETA: (f32, f32) = (0.9, 0.999);

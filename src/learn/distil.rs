@@ -9,30 +9,36 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::Serialize;
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::Plan;
 use vitq_passes::structure::Structure;
 
 use super::LearnError;
+use super::checkpoint::{Checkpoint, Kept};
 use super::crop::crop;
 use super::draw::{Draw, Random};
-use super::kernels::{Drop, read};
-use super::loss::{Loss, loss};
+use super::kernels::read;
+use super::loss::{Loss, Objective, loss};
 use super::network::{Value, Values};
 use super::pair::Pair;
-use super::state::{Leaves, Rates, State};
+use super::state::{Leaves, Rates, State, Step};
 use crate::calibrate::{Feeds, Progress};
 use crate::report::{Check, Course};
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Options {
     /// Steps.
     pub steps: usize,
     /// Crops a step.
     pub batch: usize,
-    /// Share of activations that stay float while the network learns (QDrop).
-    pub drop: f32,
+    /// What is learned.
+    pub objective: Objective,
+    /// The variation-aware regulariser at its strongest: share of its distance that a latent weight is drawn to its level by a step.
+    pub damping: f32,
+    /// Checks without a better one than before, after which learning stops; the best one's numbers are kept then.
+    pub patience: Option<usize>,
     /// How fast each kind of number is learned.
     pub rates: Rates,
     /// Seed of order, crops and dropped roundings.
@@ -44,7 +50,9 @@ impl Default for Options {
         Self {
             steps: 600,
             batch: 8,
-            drop: 0.0,
+            objective: Objective::Values,
+            damping: 0.0,
+            patience: None,
             rates: Rates {
                 weight: 0.015,
                 scale: 1e-3,
@@ -72,7 +80,7 @@ pub fn distil(
     (graph, structure): (&Graph, &Structure),
     plan: &mut Plan,
     feeds: &dyn Feeds,
-    options: &Options,
+    (options, checkpoint): (&Options, Option<&Checkpoint>),
     progress: &dyn Progress,
 ) -> Result<Course, LearnError> {
     if feeds.len() < 2 {
@@ -87,9 +95,30 @@ pub fn distil(
         options,
         held_out,
     };
-    let course = student.learn(&learned_from, progress)?;
+    let kept = checkpoint.map(|it| Kept::new(it, plan, options, feeds.len()));
+    let course = student.learn(&learned_from, kept.as_ref(), progress)?;
     student.pair.write(plan);
     Ok(course)
+}
+
+/// The way so far.
+pub(super) struct Road {
+    pub checks: Vec<Check>,
+    /// Place of the best check, and what was known there.
+    pub best: (usize, Vec<State>),
+}
+
+impl Road {
+    fn pass(&mut self, check: Check, states: &[State]) {
+        if check.held_out < self.checks[self.best.0].held_out {
+            self.best = (self.checks.len(), states.to_vec());
+        }
+        self.checks.push(check);
+    }
+
+    fn since_the_best(&self) -> usize {
+        self.checks.len() - 1 - self.best.0
+    }
 }
 
 struct Student<'a> {
@@ -103,14 +132,36 @@ struct Student<'a> {
 type Gradients = (f64, Vec<Vec<Vec<f32>>>);
 
 impl Student<'_> {
-    fn learn(&mut self, samples: &[usize], progress: &dyn Progress) -> Result<Course, LearnError> {
-        let steps = self.options.steps;
+    fn learn(
+        &mut self,
+        samples: &[usize],
+        kept: Option<&Kept>,
+        progress: &dyn Progress,
+    ) -> Result<Course, LearnError> {
+        let Options {
+            steps, patience, ..
+        } = *self.options;
         let every = steps.div_ceil(CHECKS).max(1);
         progress.stage("learning", steps as u64);
-        let mut draw = Draw::new(samples, self.options.seed);
-        let mut checks = vec![self.check(0, None)?];
         let before = self.pair.quantised.states.clone();
-        for from in (0..steps).step_by(every) {
+        let mut road = Road {
+            checks: Vec::new(),
+            best: (0, before.clone()),
+        };
+        if let Some(kept) = kept {
+            kept.load(&mut self.pair.quantised.states, &mut road)?;
+        }
+        if road.checks.is_empty() {
+            road.checks.push(self.check(0, None)?);
+        }
+        let done = road.checks.last().map_or(0, |last| last.step);
+        progress.advance(done as u64);
+        let mut draw = Draw::new(samples, self.options.seed);
+        (0..done).for_each(|_| drop(draw.batch(self.options.batch.max(1))));
+        for from in (done..steps).step_by(every) {
+            if patience.is_some_and(|most| road.since_the_best() >= most) {
+                break;
+            }
             let window = from..(from + every).min(steps);
             let loss = self.walk(window.clone(), &mut draw, progress)?;
             let check = self.check(window.end, Some(loss))?;
@@ -121,16 +172,22 @@ impl Student<'_> {
                 agreement = check.agreement,
                 "learned"
             );
-            checks.push(check);
+            road.pass(check, &self.pair.quantised.states);
+            if let Some(kept) = kept {
+                kept.save(&mut self.pair.quantised.states, &mut road)?;
+            }
         }
-        // Between the ends the pace is too high for one check to mean much.
-        let gained = checks
-            .last()
-            .is_some_and(|last| last.held_out < checks[0].held_out);
+        let Road { checks, best } = road;
+        // Without patience the last check counts: before, the pace is too high for one to mean much.
+        let chosen = patience.map_or(checks.len() - 1, |_| best.0);
+        let gained = checks[chosen].held_out < checks[0].held_out;
         if !gained {
             self.pair.quantised.states = before;
+        } else if chosen == best.0 {
+            self.pair.quantised.states = best.1;
         }
         Ok(Course {
+            chosen: checks[chosen].step,
             checks,
             kept: gained,
             samples: (samples.len(), self.held_out.len()),
@@ -149,12 +206,17 @@ impl Student<'_> {
             let crops = draw.batch(self.options.batch.max(1));
             let (loss, gradients) = self.gradients(&crops, t as u64)?;
             if !loss.is_finite() {
-                return Err(LearnError::NotFinite(t + 1));
+                return Err(self.not_finite(&crops, t + 1));
             }
-            let factor = pace((t + 1) as f32 / self.options.steps as f32);
+            let place = (t + 1) as f32 / self.options.steps as f32;
+            let step = Step {
+                t: t + 1,
+                pace: pace(place),
+                damping: self.options.damping * damping(place),
+            };
             let states = self.pair.quantised.states.iter_mut();
             for (state, gradients) in states.zip(&gradients) {
-                state.step(gradients, t + 1, factor);
+                state.step(gradients, step);
             }
             sum += loss / crops.len() as f64;
             progress.advance(1);
@@ -162,12 +224,23 @@ impl Student<'_> {
         Ok(sum / steps.len().max(1) as f64)
     }
 
+    /// Where a loss that is no number comes from.
+    fn not_finite(&self, samples: &[usize], step: usize) -> LearnError {
+        let leaves = self.pair.quantised.leaves(false);
+        let node = samples.iter().find_map(|&sample| {
+            let inputs = self.pair.inputs(&self.feeds.feed(sample).ok()?).ok()?;
+            self.pair.not_finite(&inputs, leaves.as_ref().ok()?)
+        });
+        let node = node.unwrap_or_else(|| "the loss itself".into());
+        LearnError::NotFinite { node, step }
+    }
+
     /// How near the network is on samples that it does not learn from.
     fn check(&mut self, step: usize, mean_loss: Option<f64>) -> Result<Check, LearnError> {
         let leaves = self.pair.quantised.leaves(false)?;
         let losses = self.held_out.par_iter().map(|&i| {
             let inputs = self.pair.inputs(&self.feeds.feed(i)?)?;
-            let loss = self.loss(&inputs, &leaves, Drop::NONE)?;
+            let loss = self.loss(&inputs, &leaves)?;
             let value = loss.sum.to_scalar::<f32>();
             let value = value.map_err(|e| LearnError::step(&e))?;
             Ok((f64::from(value), loss.agrees))
@@ -194,11 +267,11 @@ impl Student<'_> {
         turned as f64 / all.max(1) as f64
     }
 
-    fn loss(&self, inputs: &Values, leaves: &[Leaves], drop: Drop) -> Result<Loss, LearnError> {
+    fn loss(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Loss, LearnError> {
         let float = self.pair.teach(inputs)?;
-        let quantised = self.pair.try_out(inputs, leaves, drop)?;
+        let quantised = self.pair.try_out(inputs, leaves)?;
         let compared = (&self.pair.outputs[..], &self.pair.features[..]);
-        loss(compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+        loss(self.options.objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
     }
 
     /// Loss and gradients of a step, added up in the samples' order, whatever the number of threads.
@@ -238,11 +311,7 @@ impl Student<'_> {
                 *image = crop(image, &mut random).map_err(|e| LearnError::step(&e))?;
             }
         }
-        let drop = Drop {
-            seed: random.bits(),
-            probability: self.options.drop,
-        };
-        let loss = self.loss(&inputs, leaves, drop)?;
+        let loss = self.loss(&inputs, leaves)?;
         backward(&loss.sum, leaves).map_err(|e| LearnError::step(&e))
     }
 }
@@ -252,6 +321,13 @@ impl Student<'_> {
 fn pace(place: f32) -> f32 {
     const WARM: f32 = 0.05;
     (place / WARM).min(1.0) * 0.5 * (1.0 + (std::f32::consts::PI * place).cos())
+}
+
+/// Share of the regulariser: none for a quarter of the way, then up along half a cosine (arXiv 2307.00331 §4.3).
+fn damping(place: f32) -> f32 {
+    const FROM: f32 = 0.25;
+    let on = ((place - FROM) / (1.0 - FROM)).max(0.0);
+    0.5 * (1.0 - (std::f32::consts::PI * on).cos())
 }
 
 fn backward(loss: &Tensor, leaves: &[Leaves]) -> candle_core::Result<Gradients> {

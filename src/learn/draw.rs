@@ -3,11 +3,6 @@
 /// What SplitMix64's state moves by.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Number `i` of the stream of a seed, 0..1, without those before it.
-pub fn unit_at(seed: u64, i: usize) -> f32 {
-    fraction(mix(seed.wrapping_add((i as u64).wrapping_mul(STEP))))
-}
-
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

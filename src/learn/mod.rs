@@ -7,6 +7,7 @@
 //! environment, as `vitq train` does: a step takes about half of the time then.
 
 mod adam;
+mod checkpoint;
 mod crop;
 mod distil;
 mod draw;
@@ -19,9 +20,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
+pub use checkpoint::Checkpoint;
 pub use distil::{Options, distil};
+pub use loss::Objective;
 pub use state::Rates;
 
 use crate::input::InputError;
@@ -46,9 +51,22 @@ pub enum LearnError {
     Step(String),
     /// The loss is no number.
     #[error(
-        "the loss is no number any more at step {0}; the float model's values are too large, or the rates: try fewer steps"
+        "{node}: its result is no number any more at step {step}, and the loss with it: learn more slowly (--rate 0.5)"
     )]
-    NotFinite(usize),
+    NotFinite {
+        /// The first operator whose result is none.
+        node: String,
+        /// From 1.
+        step: usize,
+    },
+    /// A checkpoint cannot be read or written, or belongs to other work.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What stands against it, and what mends it.
+        problem: String,
+    },
     /// One sample is learned from, another one held out.
     #[error(
         "learning takes at least 2 samples to tell whether it helps, there are {0}: give more images"

@@ -6,7 +6,6 @@ use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Site, Structure};
 
 use super::LearnError;
-use super::kernels::Drop;
 use super::network::{Network, Segment, Value, Values, message, segments};
 use super::sites::Products;
 use super::state::{Leaves, Rates, State};
@@ -87,39 +86,51 @@ impl<'a> Pair<'a> {
     /// An operator does not take its operands.
     pub fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
         let leaves = self.float.leaves(false)?;
-        self.run(&self.float, inputs, &leaves, Drop::NONE)
+        self.run(&self.float, inputs, &leaves)
     }
 
     /// What the quantised network makes of it.
     ///
     /// # Errors
     /// An operator does not take its operands.
-    pub fn try_out(
-        &self,
-        inputs: &Values,
-        leaves: &[Leaves],
-        drop: Drop,
-    ) -> Result<Values, LearnError> {
-        self.run(&self.quantised, inputs, leaves, drop)
+    pub fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
+        self.run(&self.quantised, inputs, leaves)
     }
 
-    fn run(
-        &self,
-        side: &Side,
-        inputs: &Values,
-        leaves: &[Leaves],
-        drop: Drop,
-    ) -> Result<Values, LearnError> {
-        let products = Products {
-            structure: self.structure,
-            states: &side.states,
-            leaves,
-            drop,
-        };
+    fn run(&self, side: &Side, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
+        let products = self.products(side, leaves);
         let mut values = inputs.clone();
         side.network.run(&side.whole, &mut values, &products)?;
         values.retain(|outlet, _| side.whole.writes.contains(outlet));
         Ok(values)
+    }
+
+    /// The first operator of the quantised network whose result is no number.
+    pub fn not_finite(&self, inputs: &Values, leaves: &[Leaves]) -> Option<String> {
+        let products = self.products(&self.quantised, leaves);
+        let Side { network, whole, .. } = &self.quantised;
+        let mut values = inputs.clone();
+        network.run(whole, &mut values, &products).ok()?;
+        let wrong = |outlet: &Outlet| match values.get(outlet) {
+            Some(Value::Float(tensor)) => {
+                let sum = tensor.abs().and_then(|it| it.sum_all()?.to_scalar::<f32>());
+                !sum.is_ok_and(f32::is_finite)
+            }
+            _ => false,
+        };
+        let step = network
+            .steps
+            .iter()
+            .find(|step| step.writes.iter().any(wrong));
+        step.map(|step| step.name.clone())
+    }
+
+    fn products<'s>(&'s self, side: &'s Side, leaves: &'s [Leaves]) -> Products<'s> {
+        Products {
+            structure: self.structure,
+            states: &side.states,
+            leaves,
+        }
     }
 
     /// Writes what was learned into the plan.

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use vitq_passes::plan::Activation;
 use vitq_passes::structure::Structure;
 
-use super::kernels::{Drop, FakeQuantise, Linear};
+use super::kernels::{FakeQuantise, Linear};
 use super::network::{Sites, matmul};
 use super::state::{Leaves, State};
 
@@ -16,8 +16,6 @@ pub struct Products<'a> {
     pub states: &'a [State],
     /// One a site.
     pub leaves: &'a [Leaves],
-    /// Values that stay float.
-    pub drop: Drop,
 }
 
 impl Sites for Products<'_> {
@@ -40,15 +38,13 @@ impl Sites for Products<'_> {
                 if let Some(factor) = &state.pre_scale {
                     x = x.broadcast_mul(factor)?;
                 }
-                let x = self.quantise(2 * site, &x, step, &state.activation.quantiser)?;
+                let x = quantise(&x, step, &state.activation.quantiser)?;
                 self.product(site, &x, weight, bias)
             }
             (State::Product(states), Leaves::Product(steps)) => {
-                let both = operands.iter().zip(states.iter()).zip(steps).enumerate();
+                let both = operands.iter().zip(states.iter()).zip(steps);
                 let quantised = both
-                    .map(|(i, ((x, state), step))| {
-                        self.quantise(2 * site + i, x, step, &state.quantiser)
-                    })
+                    .map(|((x, state), step)| quantise(x, step, &state.quantiser))
                     .collect::<Result<Vec<_>>>()?;
                 let [a, b] = &quantised[..] else {
                     bail!("a product takes two operands")
@@ -61,24 +57,6 @@ impl Sites for Products<'_> {
 }
 
 impl Products<'_> {
-    fn quantise(
-        &self,
-        place: usize,
-        x: &Tensor,
-        step: &Tensor,
-        quantiser: &Activation,
-    ) -> Result<Tensor> {
-        let seed = self
-            .drop
-            .seed
-            .wrapping_add((place as u64).wrapping_mul(0xD134_2543_DE82_EF95));
-        let op = FakeQuantise {
-            quantiser: quantiser.clone(),
-            drop: Drop { seed, ..self.drop },
-        };
-        x.contiguous()?.apply_op2(step, op)
-    }
-
     /// `x·Wᵀ + b` on tokens, or on the patches of an image.
     fn product(&self, site: usize, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let (out, k) = weight.dims2()?;
@@ -117,4 +95,11 @@ impl Products<'_> {
             .contiguous()?
             .reshape((batch, out, down, along))
     }
+}
+
+fn quantise(x: &Tensor, step: &Tensor, quantiser: &Activation) -> Result<Tensor> {
+    let op = FakeQuantise {
+        quantiser: quantiser.clone(),
+    };
+    x.contiguous()?.apply_op2(step, op)
 }

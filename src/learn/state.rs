@@ -6,6 +6,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
+use serde::Serialize;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
@@ -14,7 +15,7 @@ use crate::linalg::{add_gemm_tn, dot, gemm};
 use crate::solve::Grid;
 
 /// How fast each kind of number is learned.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
     /// Latent weights, in steps of their grid.
     pub weight: f32,
@@ -39,6 +40,17 @@ impl Rates {
             branch: factor * self.branch,
         }
     }
+}
+
+/// When a step is taken, and how large it may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// From 1.
+    pub t: usize,
+    /// Share of the rates.
+    pub pace: f32,
+    /// Share of its distance that a latent weight is drawn to its level by, in units of the rate.
+    pub damping: f32,
 }
 
 /// What is learned at a site.
@@ -161,18 +173,43 @@ impl State {
         })
     }
 
-    /// Step `t` of Adam against the gradients of the leaves.
-    pub fn step(&mut self, gradients: &[Vec<f32>], t: usize, factor: f32) {
+    /// A step of Adam against the gradients of the leaves.
+    pub fn step(&mut self, gradients: &[Vec<f32>], step: Step) {
         match (self, gradients) {
-            (State::Linear(it), [weight, bias, step]) => {
-                it.step(weight, bias, t, factor);
-                it.activation.step(step, t, factor);
+            (State::Linear(it), [weight, bias, activation]) => {
+                it.step(weight, bias, step);
+                it.activation.step(activation, step);
             }
             (State::Product(it), [left, right]) => {
-                it[0].step(left, t, factor);
-                it[1].step(right, t, factor);
+                it[0].step(left, step);
+                it[1].step(right, step);
             }
             _ => {}
+        }
+    }
+
+    /// All that is learned, by name, and what oscillation is told by.
+    pub fn parts(&mut self) -> (Vec<(&'static str, &mut Parameter)>, Option<&mut Vec<i8>>) {
+        match self {
+            State::Fixed(_) => (Vec::new(), None),
+            State::Product(it) => {
+                let [left, right] = it.as_mut();
+                let parameters = vec![("left", &mut left.factor), ("right", &mut right.factor)];
+                (parameters, None)
+            }
+            State::Linear(it) => {
+                let it = it.as_mut();
+                let mut parameters = vec![
+                    ("activation", &mut it.activation.factor),
+                    ("units", &mut it.units),
+                    ("scale", &mut it.scale),
+                    ("bias", &mut it.bias),
+                ];
+                if let Some(branch) = &mut it.branch {
+                    parameters.extend([("down", &mut branch.down), ("up", &mut branch.up)]);
+                }
+                (parameters, Some(&mut it.moved))
+            }
         }
     }
 
@@ -218,10 +255,10 @@ impl ActivationState {
         leaf(vec![self.value()], &[1], learn)
     }
 
-    fn step(&mut self, gradient: &[f32], t: usize, factor: f32) {
+    fn step(&mut self, gradient: &[f32], step: Step) {
         let value = self.value();
         let gradient: Vec<f32> = gradient.iter().map(|g| g * value).collect();
-        self.factor.step(&gradient, t, factor);
+        self.factor.step(&gradient, step.t, step.pace);
     }
 
     fn now(&self) -> Activation {
@@ -321,7 +358,8 @@ impl LinearState {
         ])
     }
 
-    fn step(&mut self, weight: &[f32], bias: &[f32], t: usize, factor: f32) {
+    fn step(&mut self, weight: &[f32], bias: &[f32], step: Step) {
+        let Step { t, pace, damping } = step;
         let (scales, codes) = (self.scales(), self.codes());
         let end = self.grid.table.as_ref().map_or_else(
             || ((1i32 << (self.grid.bits - 1)) - 1) as f32 + 0.5,
@@ -345,17 +383,28 @@ impl LinearState {
                 *g *= if u.abs() <= end { scales[o] } else { 0.0 };
             }
         }
-        self.units.step(&units, t, factor);
+        self.units.step(&units, t, pace);
+        self.damp(pace * damping);
         self.watch(&codes);
-        self.scale.step(&logs, t, factor);
+        self.scale.step(&logs, t, pace);
         let bias: Vec<f32> = bias
             .iter()
             .zip(&self.bias_unit)
             .map(|(g, u)| g * u)
             .collect();
-        self.bias.step(&bias, t, factor);
+        self.bias.step(&bias, t, pace);
         if let Some(branch) = &mut self.branch {
-            branch.step(weight, self.k, t, factor);
+            branch.step(weight, self.k, t, pace);
+        }
+    }
+
+    /// The variation-aware regulariser (arXiv 2307.00331 §4.3): latent weights are drawn to their levels, so that fewer stand where
+    /// every step turns them over. Beside the gradient and not in it, as Adam would scale the one by the other.
+    fn damp(&mut self, share: f32) {
+        if share > 0.0 {
+            let grid = &self.grid;
+            let latent = self.units.values.par_iter_mut();
+            latent.for_each(|u| *u -= share * (*u - f32::from(grid.nearest(*u))));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The network's values are judged by ONNX Runtime (tract where it is not built in), gradients by differences.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
@@ -12,14 +13,14 @@ use super::draw::Random;
 use super::kernels::{Gelu, LayerNorm, Linear, Softmax};
 use super::network::{Network, Value, Values};
 use super::sites::Products;
-use super::state::State;
+use super::state::{State, Step};
 use super::*;
 use crate::batches::Batches;
 use crate::calibrate::{Feeds, Parameters, Scope, Settings};
 use crate::contract::{Contract, Source};
-use crate::input::{Array, Dataset, Preset};
+use crate::input::{Array, Dataset, InputError, Preset};
 use crate::model::FloatModel;
-use crate::pipeline::{NoProgress, Quantizer};
+use crate::pipeline::{Learning, NoProgress, Quantizer};
 use crate::run::{RunOptions, Runtime, load};
 
 fn fixture(file: &str) -> PathBuf {
@@ -135,7 +136,6 @@ fn forward(
         structure: &model.structure,
         states: &states,
         leaves: &leaves,
-        drop: super::kernels::Drop::NONE,
     };
     network.run(&network.whole("all"), &mut values, &products)?;
     Ok(network
@@ -296,7 +296,10 @@ fn no_step_changes_nothing() {
         ..Options::default()
     };
     let learned = quantizer(4)
-        .learning(options, None)
+        .learning(Learning {
+            options,
+            ..Learning::default()
+        })
         .plan(&model, &images, &NoProgress)
         .unwrap();
     assert_eq!(plan, learned.plan);
@@ -313,7 +316,11 @@ fn learning_lowers_the_error_of_the_emitted_model() {
         rates: usual.rates.times(4.0),
         ..usual
     };
-    let learned = quantizer(2).learning(options, Some(64));
+    let learned = quantizer(2).learning(Learning {
+        options,
+        samples: Some(64),
+        checkpoint: None,
+    });
     let test = digit_images(&model, "test");
     let error = |quantizer: &Quantizer| {
         let (outcome, verification) = quantizer
@@ -356,7 +363,15 @@ fn the_same_seed_gives_the_same_plan() {
             .unwrap();
         let form = (written.graph(), written.structure());
         let course = pool
-            .install(|| distil(form, &mut plan, &feeds as &dyn Feeds, &options, &NoProgress))
+            .install(|| {
+                distil(
+                    form,
+                    &mut plan,
+                    &feeds as &dyn Feeds,
+                    (&options, None),
+                    &NoProgress,
+                )
+            })
             .unwrap();
         (plan, course)
     };
@@ -365,11 +380,176 @@ fn the_same_seed_gives_the_same_plan() {
     assert_eq!(learned, learn(2));
 }
 
+/// Feeds that end after some, as if the machine went down.
+struct Failing<'a>(&'a Batches<'a>, AtomicUsize);
+
+impl Feeds for Failing<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn feed(&self, i: usize) -> Result<Vec<(String, Array)>, InputError> {
+        let left = self
+            .1
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        left.map_err(|_| InputError::Missing {
+            path: "gone".into(),
+        })?;
+        self.0.feed(i)
+    }
+}
+
+#[test]
+fn what_was_interrupted_goes_on_to_the_same_end() {
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..16, 1);
+    let quantizer = quantizer(3).samples(16);
+    let closed = quantizer.plan(&model, &images, &NoProgress).unwrap().plan;
+    let written = model.written(closed.rotation).unwrap();
+    let form = (written.graph(), written.structure());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("so far.safetensors");
+    let learn = |feeds: &dyn Feeds, options: &Options, resume| {
+        let mut plan = closed.clone();
+        let path = path.clone();
+        let checkpoint = Checkpoint { path, resume };
+        distil(
+            form,
+            &mut plan,
+            feeds,
+            (options, Some(&checkpoint)),
+            &NoProgress,
+        )
+        .map(|course| (plan, course))
+    };
+    for patience in [None, Some(30)] {
+        let options = Options {
+            steps: 40,
+            batch: 4,
+            damping: 0.1,
+            patience,
+            ..Options::default()
+        };
+        let whole = learn(&feeds, &options, false).unwrap();
+        // Enough for the first checks, not for the last.
+        let failing = Failing(&feeds, AtomicUsize::new(100));
+        learn(&failing, &options, false).unwrap_err();
+        let resumed = learn(&feeds, &options, true).unwrap();
+        assert_eq!(resumed.0, whole.0);
+        assert_eq!(resumed.1.checks.len(), whole.1.checks.len());
+        let other = Options {
+            steps: 41,
+            ..options
+        };
+        let error = learn(&feeds, &other, true).unwrap_err().to_string();
+        assert!(
+            error.contains("so far") && error.contains("other options"),
+            "{error}"
+        );
+    }
+    std::fs::write(&path, b"no such thing").unwrap();
+    let error = learn(&feeds, &Options::default(), true)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no checkpoint of vitq train"), "{error}");
+}
+
+#[test]
+fn patience_ends_what_does_not_help() {
+    let (model, images) = digits();
+    let usual = Options::default();
+    // Far too fast, so that every check is worse than the first.
+    let options = Options {
+        steps: 40,
+        batch: 2,
+        rates: usual.rates.times(60.0),
+        patience: Some(3),
+        ..usual
+    };
+    let learning = Learning {
+        options,
+        samples: Some(16),
+        checkpoint: None,
+    };
+    let learned = quantizer(4).learning(learning);
+    let course = learned
+        .plan(&model, &images, &NoProgress)
+        .unwrap()
+        .learned
+        .unwrap();
+    assert!(!course.kept && course.chosen == 0, "{course}");
+    assert_eq!(course.checks.len(), 4);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_the_layer() {
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..4, 1);
+    let mut plan = quantizer(4)
+        .samples(4)
+        .plan(&model, &images, &NoProgress)
+        .unwrap()
+        .plan;
+    let written = model.written(plan.rotation).unwrap();
+    let site = plan
+        .sites
+        .iter_mut()
+        .find(|s| s.site.contains("blocks.2/mlp/fc1"))
+        .unwrap();
+    let Decision::Linear(linear) = &mut site.decision else {
+        panic!("{site:?}")
+    };
+    linear.bias[0] = f32::NAN;
+    let form = (written.graph(), written.structure());
+    let options = Options {
+        steps: 2,
+        ..Options::default()
+    };
+    let error = distil(form, &mut plan, &feeds, (&options, None), &NoProgress).unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("/blocks/blocks.2/mlp/fc1"), "{message}");
+}
+
+/// A latent weight between two codes ends nearer to one of them, and codes turn back less.
+#[test]
+fn damping_draws_weights_to_their_levels() {
+    let (model, images) = digits();
+    let turned = |damping: f32| {
+        let usual = Options::default();
+        let options = Options {
+            steps: 60,
+            batch: 4,
+            rates: usual.rates.times(4.0),
+            damping,
+            ..usual
+        };
+        let learned = quantizer(3).learning(Learning {
+            options,
+            samples: Some(32),
+            checkpoint: None,
+        });
+        let course = learned
+            .plan(&model, &images, &NoProgress)
+            .unwrap()
+            .learned
+            .unwrap();
+        course.checks[10..]
+            .iter()
+            .map(|check| check.oscillation)
+            .sum::<f64>()
+    };
+    let (free, damped) = (turned(0.0), turned(0.3));
+    assert!(damped < 0.8 * free, "{damped} of {free}");
+}
+
 #[test]
 fn one_sample_is_too_few() {
     let (model, images) = digits();
     let error = quantizer(4)
-        .learning(Options::default(), Some(1))
+        .learning(Learning {
+            samples: Some(1),
+            ..Learning::default()
+        })
         .plan(&model, &images, &NoProgress)
         .unwrap_err();
     assert!(error.to_string().contains("at least 2 samples"), "{error}");
@@ -427,7 +607,12 @@ fn weights_that_turn_back_are_counted() {
     let mut state = State::new(Some(&decision), None, &rates).unwrap();
     for t in 1..=24 {
         let sign = if t % 8 < 4 { 1.0 } else { -1.0 };
-        state.step(&[vec![sign, -1.0], vec![0.0], vec![0.0]], t, 1.0);
+        let step = Step {
+            t,
+            pace: 1.0,
+            damping: 0.0,
+        };
+        state.step(&[vec![sign, -1.0], vec![0.0], vec![0.0]], step);
     }
     let (turned, all) = state.turned_back().unwrap();
     assert!((1..=6).contains(&turned), "{turned}");

@@ -5,14 +5,14 @@ use std::io;
 use std::path::Path;
 
 use plotters::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plot::COLOURS;
 use crate::error::Error;
 use crate::output;
 
 /// How far learning was at a check.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// Steps taken.
     pub step: usize,
@@ -31,6 +31,8 @@ pub struct Check {
 pub struct Course {
     /// From before the first step to the last one.
     pub checks: Vec<Check>,
+    /// Step whose numbers were chosen: the last one, or the best one where learning had patience.
+    pub chosen: usize,
     /// Whether what was learned was kept, rather than the numbers from before.
     pub kept: bool,
     /// Samples learned from, and held out.
@@ -127,7 +129,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Some(first), Some(last)) = (self.checks.first(), self.checks.last()) else {
+        let chosen = self.checks.iter().find(|check| check.step == self.chosen);
+        let (Some(first), Some(last)) = (self.checks.first(), chosen) else {
             return Ok(());
         };
         let (learned, held_out) = self.samples;

@@ -1,48 +1,21 @@
 //! An activation's quantiser: rounding passes its gradient straight through, the step learns as in LSQ (arXiv 1902.08153).
 //!
 //! `∂x = g` within the range of the levels, 0 outside; `∂s = Σ g·(x̂ - x)/s` within, `Σ g·x̂/s` outside.
-//!
-//! QDrop (arXiv 2203.05740): a value keeps its float form with some probability, so that the weights find a solution that is flat in
-//! the direction of the activations' rounding; 4 bits on few images gain most by it.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use vitq_passes::plan::Activation;
 
 use super::{elements, like, read, tensor_like};
-use crate::learn::draw::unit_at;
 use crate::quant;
 use crate::run::vector::vectorised;
 
 /// Sums that run side by side.
 const LANES: usize = 16;
 
-/// Which values stay float: a hash of seed and place decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Drop {
-    /// Another one for each step, sample and quantiser.
-    pub seed: u64,
-    /// 0..1
-    pub probability: f32,
-}
-
-impl Drop {
-    /// Nothing stays float.
-    pub const NONE: Drop = Drop {
-        seed: 0,
-        probability: 0.0,
-    };
-
-    fn keeps(&self, i: usize) -> bool {
-        self.probability > 0.0 && unit_at(self.seed, i) < self.probability
-    }
-}
-
 /// `(x, s) → x̂`; `s` is a tensor of one element.
 pub struct FakeQuantise {
     /// The quantiser; its step is `s`.
     pub quantiser: Activation,
-    /// Values that stay float.
-    pub drop: Drop,
 }
 
 impl CustomOp2 for FakeQuantise {
@@ -61,13 +34,6 @@ impl CustomOp2 for FakeQuantise {
         let step = elements(s, s_layout)?.first().copied().unwrap_or(1.0);
         let mut values = x.to_vec();
         quant::apply(&with_step(&self.quantiser, step), &mut values);
-        if self.drop.probability > 0.0 {
-            for (i, (v, x)) in values.iter_mut().zip(x).enumerate() {
-                if self.drop.keeps(i) {
-                    *v = *x;
-                }
-            }
-        }
         Ok(like(values, x_layout))
     }
 
@@ -83,7 +49,7 @@ impl CustomOp2 for FakeQuantise {
         let (dx, ds) = read(x, |x| {
             read(rounded, |rounded| {
                 read(gradient, |gradient| {
-                    self.gradients(x, rounded, gradient, (low, high))
+                    gradients(x, rounded, gradient, (low, high))
                 })
             })
         })???;
@@ -92,48 +58,30 @@ impl CustomOp2 for FakeQuantise {
     }
 }
 
-impl FakeQuantise {
-    /// `∂x` and `∂s·s`.
-    fn gradients(
-        &self,
-        x: &[f32],
-        rounded: &[f32],
-        gradient: &[f32],
-        (low, high): (f32, f32),
-    ) -> (Vec<f32>, f32) {
-        let mut dx = gradient.to_vec();
-        // What stays float looks as if it had no gradient to give to the step, and passes its own.
-        if self.drop.probability > 0.0 {
-            for (i, d) in dx.iter_mut().enumerate() {
-                if self.drop.keeps(i) {
-                    *d = 0.0;
+/// `∂x` and `∂s·s`.
+fn gradients(
+    x: &[f32],
+    rounded: &[f32],
+    gradient: &[f32],
+    (low, high): (f32, f32),
+) -> (Vec<f32>, f32) {
+    let mut dx = gradient.to_vec();
+    let mut sums = [0.0f32; LANES];
+    vectorised(
+        #[inline(always)]
+        || {
+            let rows = dx.chunks_mut(LANES).zip(x.chunks(LANES));
+            for ((dx, x), rounded) in rows.zip(rounded.chunks(LANES)) {
+                let values = dx.iter_mut().zip(x).zip(rounded);
+                for (sum, ((d, x), rounded)) in sums.iter_mut().zip(values) {
+                    let inside = (low <= *x) & (*x <= high);
+                    *sum += *d * (rounded - if inside { *x } else { 0.0 });
+                    *d = if inside { *d } else { 0.0 };
                 }
             }
-        }
-        let mut sums = [0.0f32; LANES];
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = dx.chunks_mut(LANES).zip(x.chunks(LANES));
-                for ((dx, x), rounded) in rows.zip(rounded.chunks(LANES)) {
-                    let values = dx.iter_mut().zip(x).zip(rounded);
-                    for (sum, ((d, x), rounded)) in sums.iter_mut().zip(values) {
-                        let inside = (low <= *x) & (*x <= high);
-                        *sum += *d * (rounded - if inside { *x } else { 0.0 });
-                        *d = if inside { *d } else { 0.0 };
-                    }
-                }
-            },
-        );
-        if self.drop.probability > 0.0 {
-            for (i, (d, g)) in dx.iter_mut().zip(gradient).enumerate() {
-                if self.drop.keeps(i) {
-                    *d = *g;
-                }
-            }
-        }
-        (dx, sums.iter().sum())
-    }
+        },
+    );
+    (dx, sums.iter().sum())
 }
 
 /// The same quantiser with another step; logarithmic codes keep theirs.

@@ -188,7 +188,7 @@ fn migrated(model: &FloatModel, feeds: &dyn Feeds) -> usize {
         };
         let fold = Fold {
             r: (0..read.k).map(|j| 0.3 + (j % 11) as f32 / 4.0).collect(),
-            shift: (0..read.k).map(|j| shift(j)).collect(),
+            shift: (0..read.k).map(shift).collect(),
         };
         let folded = read.folded(&fold);
         plan.sites

@@ -1,5 +1,6 @@
 //! The network's values are judged by ONNX Runtime (tract where it is not built in), gradients by differences.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,11 +8,13 @@ use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
 use prost::Message;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
+use vitq_passes::structure::Site;
 
 use super::crop::crop;
 use super::draw::Random;
 use super::kernels::{Gelu, LayerNorm, Linear, Softmax};
-use super::network::{Network, Value, Values};
+use super::network::{Network, Sites, Value, Values};
+use super::pair::Pair;
 use super::sites::Products;
 use super::state::{State, Step};
 use super::*;
@@ -378,6 +381,98 @@ fn the_same_seed_gives_the_same_plan() {
     let learned = learn(1);
     assert!(learned.1.checks.len() > 1);
     assert_eq!(learned, learn(2));
+}
+
+/// Every site of the emitted model gives for its input what the learner's site gives for it. (From end to end the two part where a
+/// value lies between two codes, as rounding in float decides which.)
+#[test]
+fn every_emitted_site_gives_what_the_learner_measured() {
+    let runtime = if cfg!(feature = "onnxruntime") {
+        Runtime::OnnxRuntime
+    } else {
+        Runtime::Tract
+    };
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..8, 1);
+    let feed = feeds.feed(1).unwrap();
+    let dims = vec![(feed[0].0.clone(), feed[0].1.dims().to_vec())];
+    for bits in [8, 4, 3, 2] {
+        let options = Options {
+            steps: 4,
+            ..Options::default()
+        };
+        let learned = quantizer(bits).samples(8).learning(Learning {
+            options,
+            samples: Some(8),
+            checkpoint: None,
+        });
+        let plan = learned.plan(&model, &images, &NoProgress).unwrap().plan;
+        let written = model.written(plan.rotation).unwrap();
+        let (graph, structure) = (written.graph(), written.structure());
+        let pair = Pair::new((graph, structure), &plan, &feed, &options.rates).unwrap();
+        let leaves = pair.quantised.leaves(false).unwrap();
+        let products = Products {
+            structure,
+            states: &pair.quantised.states,
+            leaves: &leaves,
+        };
+        let emitted = learned.apply(&model, &plan).unwrap();
+        let nodes = emitted.graph.iter().flat_map(|graph| &graph.node);
+        let there: BTreeSet<&str> = nodes
+            .flat_map(|node| &node.output)
+            .map(String::as_str)
+            .collect();
+        let names = |site: &Site| {
+            let outlets = [Some(site.activation), site.second, Some(site.output)];
+            let names: Vec<&str> = outlets.iter().flatten().map(|&it| graph.name(it)).collect();
+            let known = |name: &&str| there.contains(name) || *name == feed[0].0;
+            names.iter().all(known).then_some(names)
+        };
+        let taps: BTreeSet<String> = structure
+            .sites
+            .iter()
+            .filter_map(names)
+            .flatten()
+            .filter(|name| there.contains(name) && *name != "logits")
+            .map(str::to_owned)
+            .collect();
+        let taps: Vec<String> = taps.into_iter().collect();
+        let executor = load(
+            runtime,
+            &emitted.encode_to_vec(),
+            &dims,
+            &taps,
+            &RunOptions::default(),
+        )
+        .unwrap();
+        let theirs = executor.run(&feed).unwrap();
+        let value = |name: &&str| {
+            let place = executor.outputs().iter().position(|it| it == name);
+            let array = place.map_or(&feed[0].1, |place| &theirs[place]);
+            let values: Vec<f32> = array.as_f32().unwrap().iter().copied().collect();
+            Tensor::from_vec(values, array.dims(), &Device::Cpu).unwrap()
+        };
+        let mut judged = 0;
+        for (index, site) in structure.sites.iter().enumerate() {
+            let Some(names) = names(site) else { continue };
+            let values: Vec<Tensor> = names.iter().map(value).collect();
+            let (theirs, operands) = values.split_last().unwrap();
+            let ours = products.evaluate(index, operands).unwrap();
+            let sum = |x: Tensor| {
+                x.sqr()
+                    .unwrap()
+                    .sum_all()
+                    .unwrap()
+                    .to_scalar::<f32>()
+                    .unwrap()
+            };
+            let error = sum((&ours - theirs).unwrap()).max(1e-20);
+            let db = 10.0 * (sum(theirs.clone()) / error).log10();
+            assert!(db >= 60.0, "w{bits} {} {db:.1} dB", site.path);
+            judged += 1;
+        }
+        assert!(judged >= 24, "only {judged} of {}", structure.sites.len());
+    }
 }
 
 /// Feeds that end after some, as if the machine went down.

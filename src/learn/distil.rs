@@ -1,6 +1,6 @@
 //! Distillation (Hinton et al., arXiv 1503.02531): the quantised network, from its closed-form plan on, learns to give what its float original
-//! gives on unlabelled samples and random crops of them (multi-crop distillation, arXiv 2307.00331 §4.1). The teacher is at hand, so
-//! that each crop is a new one and its labels are the teacher's values, where the paper stores the best five classes of a few crops.
+//! gives on unlabelled samples and random views of them ([`super::views`]; multi-crop distillation, arXiv 2307.00331 §4.1). The teacher is at hand, so
+//! that each view is a new one and its labels are the teacher's values, where the paper stores the best five classes of a few crops.
 //!
 //! What is learned: latent weights (straight through the rounding), each row's scale, biases, each activation's step, low-rank branches.
 //! Some samples are held out; where learning brings the network no nearer to the teacher on them, the plan's own numbers are kept.
@@ -16,13 +16,13 @@ use vitq_passes::structure::Structure;
 
 use super::LearnError;
 use super::checkpoint::{Checkpoint, Kept};
-use super::crop::crop;
 use super::draw::{Draw, Random};
 use super::kernels::read;
 use super::loss::{Loss, Objective, loss};
 use super::network::{Value, Values};
 use super::pair::Pair;
 use super::state::{Leaves, Rates, State, Step};
+use super::views::View;
 use crate::calibrate::{Feeds, Progress};
 use crate::report::{Check, Course};
 
@@ -67,8 +67,6 @@ impl Default for Options {
 
 /// Of how many samples one is held out.
 const HELD_OUT: usize = 8;
-/// Share of crops; the others are seen whole, as they will be. Of crops alone the digits model learned nothing for whole digits.
-const CROPPED: f32 = 0.5;
 /// Checks after the first.
 const CHECKS: usize = 20;
 
@@ -93,10 +91,11 @@ pub fn distil(
         pair,
         feeds,
         options,
+        learned_from: &learned_from,
         held_out,
     };
     let kept = checkpoint.map(|it| Kept::new(it, plan, options, feeds.len()));
-    let course = student.learn(&learned_from, kept.as_ref(), progress)?;
+    let course = student.learn(kept.as_ref(), progress)?;
     student.pair.write(plan);
     Ok(course)
 }
@@ -125,6 +124,7 @@ struct Student<'a> {
     pair: Pair<'a>,
     feeds: &'a dyn Feeds,
     options: &'a Options,
+    learned_from: &'a [usize],
     held_out: Vec<usize>,
 }
 
@@ -134,7 +134,6 @@ type Gradients = (f64, Vec<Vec<Vec<f32>>>);
 impl Student<'_> {
     fn learn(
         &mut self,
-        samples: &[usize],
         kept: Option<&Kept>,
         progress: &dyn Progress,
     ) -> Result<Course, LearnError> {
@@ -156,7 +155,7 @@ impl Student<'_> {
         }
         let done = road.checks.last().map_or(0, |last| last.step);
         progress.advance(done as u64);
-        let mut draw = Draw::new(samples, self.options.seed);
+        let mut draw = Draw::new(self.learned_from, self.options.seed);
         (0..done).for_each(|_| drop(draw.batch(self.options.batch.max(1))));
         for from in (done..steps).step_by(every) {
             if patience.is_some_and(|most| road.since_the_best() >= most) {
@@ -190,7 +189,7 @@ impl Student<'_> {
             chosen: checks[chosen].step,
             checks,
             kept: gained,
-            samples: (samples.len(), self.held_out.len()),
+            samples: (self.learned_from.len(), self.held_out.len()),
         })
     }
 
@@ -302,13 +301,15 @@ impl Student<'_> {
         mut random: Random,
     ) -> Result<Gradients, LearnError> {
         let mut inputs = self.pair.inputs(&self.feeds.feed(sample)?)?;
-        let cropped = random.unit() < CROPPED;
-        for value in inputs.values_mut() {
-            if let Value::Float(image) = value
+        let other = (random.bits() % self.learned_from.len() as u64) as usize;
+        let other = self.feeds.feed(self.learned_from[other])?;
+        let others = self.pair.inputs(&other)?;
+        let view = View::new(random);
+        for (outlet, value) in &mut inputs {
+            if let (Value::Float(image), Some(Value::Float(other))) = (value, others.get(outlet))
                 && image.rank() == 4
-                && cropped
             {
-                *image = crop(image, &mut random).map_err(|e| LearnError::step(&e))?;
+                *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
             }
         }
         let loss = self.loss(&inputs, leaves)?;

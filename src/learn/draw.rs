@@ -40,7 +40,7 @@ impl Random {
     }
 
     /// Fisher and Yates.
-    fn shuffle(&mut self, order: &mut [usize]) {
+    pub fn shuffle(&mut self, order: &mut [usize]) {
         for i in (1..order.len()).rev() {
             order.swap(i, (self.bits() % (i as u64 + 1)) as usize);
         }

@@ -25,6 +25,10 @@ pub enum Objective {
     Decisions,
 }
 
+/// Weight of an output, next to what leaves a block. An output is a few numbers of an image and soon known by heart: with the same
+/// weight ViT-Tiny W4A4 reached 19.7 dB at the logits of 88 images in 3,000 steps, and lost 0.7 dB at those of 300 others.
+const OUTPUT: f64 = 0.3;
+
 /// The loss of a sample: of values the mean of `‖x̂ - x‖²/‖x‖²` over the outputs and what leaves each block (FitNets, arXiv 1412.6550).
 ///
 /// The divergence of the softmax, which distillation usually takes, is worse on few samples: on ViT-Tiny W4A4 and 88 images it fell
@@ -55,8 +59,9 @@ pub fn loss(
         (Objective::Values, _) => {
             let compared: Vec<_> = outputs.iter().chain(features).filter_map(both).collect();
             let mut sum = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-            for (a, b) in &compared {
-                sum = (sum + (relative(a, b)? / compared.len() as f64)?)?;
+            for (place, (a, b)) in compared.iter().enumerate() {
+                let weight = if place < outputs.len() { OUTPUT } else { 1.0 };
+                sum = (sum + (relative(a, b)? * (weight / compared.len() as f64))?)?;
             }
             sum
         }

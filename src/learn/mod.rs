@@ -8,7 +8,6 @@
 
 mod adam;
 mod checkpoint;
-mod crop;
 mod distil;
 mod draw;
 mod kernels;
@@ -19,6 +18,7 @@ mod sites;
 mod state;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::path::PathBuf;
 

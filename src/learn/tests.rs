@@ -10,13 +10,13 @@ use prost::Message;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
 use vitq_passes::structure::Site;
 
-use super::crop::crop;
 use super::draw::Random;
 use super::kernels::{Gelu, LayerNorm, Linear, Softmax};
 use super::network::{Network, Sites, Value, Values};
 use super::pair::Pair;
 use super::sites::Products;
 use super::state::{State, Step};
+use super::views::{View, crop};
 use super::*;
 use crate::batches::Batches;
 use crate::calibrate::{Feeds, Parameters, Scope, Settings};
@@ -674,6 +674,29 @@ fn a_crop_of_a_ramp_is_a_part_of_it() {
         mirrored += usize::from(inner[0] < 0.0);
     }
     assert!((3..17).contains(&mirrored), "{mirrored} of 20 are mirrored");
+}
+
+/// A view of two samples of one colour each holds what both were made of, and the same one for all images of a sample.
+#[test]
+fn views_paste_and_recolour() {
+    let plain = |value: f32| Tensor::full(value, (1, 3, 16, 16), &Device::Cpu).unwrap();
+    let (mut pasted, mut recoloured) = (0, 0);
+    for seed in 0..40 {
+        let view = View::new(Random::new(&[seed]));
+        let (image, other) = (plain(1.0), plain(-1.0));
+        let seen = view.of(&image, &other).unwrap();
+        let again = view.of(&image, &other).unwrap();
+        let values = |it: &Tensor| it.reshape((3, 256)).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(values(&seen), values(&again), "{seed}");
+        let mut kinds: Vec<f32> = values(&seen)[0].clone();
+        kinds.sort_by(f32::total_cmp);
+        kinds.dedup();
+        assert!(kinds.len() <= 2, "{kinds:?}");
+        pasted += usize::from(kinds.len() == 2);
+        recoloured += usize::from(kinds.iter().any(|v| v.abs() != 1.0));
+    }
+    assert!((10..30).contains(&pasted), "{pasted} of 40");
+    assert!((18..38).contains(&recoloured), "{recoloured} of 40");
 }
 
 /// A weight between two codes whose gradient changes its sign goes back and forth; one that is pushed one way does not.

@@ -14,8 +14,8 @@ use super::{Verdict, quantize};
 ///
 ///   vitq train vit.onnx --calib images/calib --bits w4a4 --scope all -o vit.w4a4.onnx --plot course.svg
 ///
-/// Images need no labels: the float model is the teacher, on random crops. One in eight is held out, to tell whether learning
-/// helps; where it does not, the numbers from before are kept.
+/// Images need no labels: the float model is the teacher, on random views of them (crops, boxes of other images, other
+/// colours). One in eight is held out, to tell whether learning helps; where it does not, the numbers from before are kept.
 /// With --checkpoint what was learned so far is kept at each of twenty checks, and the same command with --resume goes on from there.
 /// Everything else is as in `vitq quantize`.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub struct Args {
     /// Steps of learning
     #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
     steps: usize,
-    /// Crops a step
+    /// Views a step
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(Options::default().batch).unwrap_or(NonZeroUsize::MIN))]
     batch: NonZeroUsize,
     /// How many samples of --calib to learn from, the first by path [default: nine of ten; verification takes the others where there is no --eval]

@@ -31,7 +31,7 @@ use crate::report::{Check, Course};
 pub struct Options {
     /// Steps.
     pub steps: usize,
-    /// Crops a step.
+    /// Views a step.
     pub batch: usize,
     /// What is learned.
     pub objective: Objective,
@@ -41,7 +41,7 @@ pub struct Options {
     pub patience: Option<usize>,
     /// How fast each kind of number is learned.
     pub rates: Rates,
-    /// Seed of order, crops and dropped roundings.
+    /// Seed of order and views.
     pub seed: u64,
 }
 
@@ -128,7 +128,7 @@ struct Student<'a> {
     held_out: Vec<usize>,
 }
 
-/// Loss and gradients of crops, by site and leaf.
+/// Loss and gradients of views, by site and leaf.
 type Gradients = (f64, Vec<Vec<Vec<f32>>>);
 
 impl Student<'_> {

@@ -16,7 +16,7 @@ use crate::output;
 pub struct Check {
     /// Steps taken.
     pub step: usize,
-    /// Mean loss on crops since the last check; none at the start.
+    /// Mean loss on views since the last check; none at the start.
     pub loss: Option<f64>,
     /// Mean loss on samples held out, as they are.
     pub held_out: f64,
@@ -94,7 +94,7 @@ impl Course {
         root.fill(&WHITE)?;
         let curves: [(&str, Curve); 3] = [
             ("loss on samples held out", |c| Some(c.held_out)),
-            ("loss on crops", |c| c.loss),
+            ("loss on views", |c| c.loss),
             ("share of weights that oscillate", |c| Some(c.oscillation)),
         ];
         for (i, (area, (caption, value))) in

@@ -302,13 +302,21 @@ impl Student<'_> {
     ) -> Result<Gradients, LearnError> {
         let mut inputs = self.pair.inputs(&self.feeds.feed(sample)?)?;
         let other = (random.bits() % self.learned_from.len() as u64) as usize;
-        let other = self.feeds.feed(self.learned_from[other])?;
-        let others = self.pair.inputs(&other)?;
         let view = View::new(random);
+        let others = if view.pastes() {
+            self.pair
+                .inputs(&self.feeds.feed(self.learned_from[other])?)?
+        } else {
+            Values::new()
+        };
         for (outlet, value) in &mut inputs {
-            if let (Value::Float(image), Some(Value::Float(other))) = (value, others.get(outlet))
+            if let Value::Float(image) = value
                 && image.rank() == 4
             {
+                let other = match others.get(outlet) {
+                    Some(Value::Float(other)) => Some(other),
+                    _ => None,
+                };
                 *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
             }
         }

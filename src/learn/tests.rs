@@ -26,6 +26,13 @@ use crate::model::FloatModel;
 use crate::pipeline::{Learning, NoProgress, Quantizer};
 use crate::run::{RunOptions, Runtime, load};
 
+/// Who judges values.
+const JUDGE: Runtime = if cfg!(feature = "onnxruntime") {
+    Runtime::OnnxRuntime
+} else {
+    Runtime::Tract
+};
+
 fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures")
@@ -194,11 +201,6 @@ const DECLINED: &[(&str, &str)] = &[
 
 #[test]
 fn values_of_every_family_are_onnx_runtimes() {
-    let runtime = if cfg!(feature = "onnxruntime") {
-        Runtime::OnnxRuntime
-    } else {
-        Runtime::Tract
-    };
     let mut wrong = Vec::new();
     let mut judged = 0;
     let mut files: Vec<_> = std::fs::read_dir(fixture("families"))
@@ -231,7 +233,7 @@ fn values_of_every_family_are_onnx_runtimes() {
                     .map(|(n, a)| (n.clone(), a.dims().to_vec()))
                     .collect();
                 let bytes = model.message.encode_to_vec();
-                let executor = load(runtime, &bytes, &dims, &[], &RunOptions::default()).unwrap();
+                let executor = load(JUDGE, &bytes, &dims, &[], &RunOptions::default()).unwrap();
                 let values = executor.run(&inputs).unwrap();
                 for (name_out, values) in executor.outputs().iter().zip(values) {
                     let Some(theirs) = values.as_f32() else {
@@ -387,11 +389,6 @@ fn the_same_seed_gives_the_same_plan() {
 /// value lies between two codes, as rounding in float decides which.)
 #[test]
 fn every_emitted_site_gives_what_the_learner_measured() {
-    let runtime = if cfg!(feature = "onnxruntime") {
-        Runtime::OnnxRuntime
-    } else {
-        Runtime::Tract
-    };
     let (model, images) = digits();
     let feeds = Batches::new(&images, 0..8, 1);
     let feed = feeds.feed(1).unwrap();
@@ -438,7 +435,7 @@ fn every_emitted_site_gives_what_the_learner_measured() {
             .collect();
         let taps: Vec<String> = taps.into_iter().collect();
         let executor = load(
-            runtime,
+            JUDGE,
             &emitted.encode_to_vec(),
             &dims,
             &taps,
@@ -684,8 +681,8 @@ fn views_paste_and_recolour() {
     for seed in 0..40 {
         let view = View::new(Random::new(&[seed]));
         let (image, other) = (plain(1.0), plain(-1.0));
-        let seen = view.of(&image, &other).unwrap();
-        let again = view.of(&image, &other).unwrap();
+        let seen = view.of(&image, Some(&other)).unwrap();
+        let again = view.of(&image, Some(&other)).unwrap();
         let values = |it: &Tensor| it.reshape((3, 256)).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(values(&seen), values(&again), "{seed}");
         let mut kinds: Vec<f32> = values(&seen)[0].clone();

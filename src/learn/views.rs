@@ -44,17 +44,22 @@ impl View {
         }
     }
 
-    /// The view of `image [n, c, h, w]`; `other` is the same input of another sample.
+    /// Whether a part of another sample is seen.
+    pub fn pastes(&self) -> bool {
+        self.pasted
+    }
+
+    /// The view of `image [n, c, h, w]`; `other` is the same input of another sample, where one is needed.
     ///
     /// # Errors
     /// They are no images on the CPU.
-    pub fn of(&self, image: &Tensor, other: &Tensor) -> Result<Tensor> {
+    pub fn of(&self, image: &Tensor, other: Option<&Tensor>) -> Result<Tensor> {
         let mut random = self.random.clone();
         let mut view = image.clone();
         if self.cropped {
             view = crop(&view, &mut random)?;
         }
-        if self.pasted && other.dims() == image.dims() {
+        if let Some(other) = other.filter(|it| self.pasted && it.dims() == image.dims()) {
             let other = crop(other, &mut random)?;
             view = pasted(&view, &other, &mut random)?;
         }

@@ -232,11 +232,7 @@ impl Calibration<'_> {
         let mut ahead = walk.clone();
         let (glance, decision) = rayon::join(
             || guard.glance(self, walk, index, &solved),
-            || {
-                let decision = self.keep(&mut ahead, index, &solved, upstream.is_some())?;
-                ahead.advance()?;
-                Ok::<_, CalibrateError>(decision)
-            },
+            || self.keep(&mut ahead, index, &solved, upstream.is_some()),
         );
         if let Some(db) = glance? {
             report.network_sqnr_db = Some(db);

@@ -129,7 +129,7 @@ impl<'p> Walk<'p> {
         self.lanes.is_empty()
     }
 
-    /// Runs all lanes up to the next site; `None` at the end of the graph.
+    /// Runs all lanes up to the next site, unless they stand before it; `None` at the end of the graph.
     pub fn advance(&mut self) -> Result<Option<usize>, WalkError> {
         let (next, site) = self.program.next_site(self.step);
         let (program, from, spill) = (self.program, self.step, self.spill.as_ref());
@@ -144,23 +144,25 @@ impl<'p> Walk<'p> {
         Ok(site)
     }
 
-    /// Gives the site that the walk stands at its result in each lane, and steps over it.
+    /// Gives the site that the walk stands at its result in each lane, and runs on to the next one.
     pub fn complete<E: From<WalkError> + Send>(
         &mut self,
         output: impl Fn(&Walk<'p>, usize) -> Result<SiteOutput, E> + Sync,
     ) -> Result<(), E> {
+        let (next, _) = self.program.next_site(self.step + 1);
         let lanes = (0..self.len())
             .into_par_iter()
             .map(|i| {
                 let output = output(self, i)?;
                 let mut lane = self.lanes[i].clone();
                 self.program.complete(&mut lane, self.step, output);
+                self.program.run(&mut lane, self.step + 1..next)?;
                 store(&mut lane, i, self.spill.as_ref())?;
                 Ok(lane)
             })
             .collect::<Result<_, E>>()?;
         self.lanes = lanes;
-        self.step += 1;
+        self.step = next;
         Ok(())
     }
 

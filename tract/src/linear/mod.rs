@@ -32,6 +32,8 @@ use tract_core::ops::quant::offset_u8_as_i8;
 use read::Linear;
 use rescale::Rescale;
 
+use crate::qdq::join;
+
 /// What multiplies the codes of integer Linears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,6 +56,7 @@ pub fn fuse(model: &mut TypedModel) -> TractResult<usize> {
 
 /// As [`fuse`], with a choice of kernels.
 pub fn fuse_with(model: &mut TypedModel, kernels: Kernels) -> TractResult<usize> {
+    join(model)?;
     let mut fused = 0;
     let mut signed = HashMap::new();
     for id in 0..model.nodes().len() {

@@ -2,7 +2,7 @@ use tract_core::internal::*;
 use tract_onnx::pb::NodeProto;
 
 /// What both operators are told by their attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Axis of the scales where there is more than one; counts from the end if negative.
     pub axis: i64,

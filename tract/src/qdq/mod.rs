@@ -5,12 +5,14 @@
 //! refuses several types and forms. The operators here replace its own: every integer type, per
 //! tensor, per axis and blocked, with scales and zero points that may be computed.
 
+mod arithmetic;
 mod attributes;
 mod code_type;
 mod dequantize;
 mod layout;
 mod quantize;
 
+pub use arithmetic::join;
 pub use code_type::CodeType;
 pub use dequantize::Dequantize;
 pub use dequantize::parse as parse_dequantize;

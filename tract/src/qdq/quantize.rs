@@ -88,6 +88,7 @@ impl Expansion for QuantizeLinear {
             Quantize {
                 attributes: self.attributes.clone(),
                 codes,
+                range: codes.range(),
             },
             inputs,
         )
@@ -98,9 +99,22 @@ impl Expansion for QuantizeLinear {
 ///
 /// Opaque to tract's optimiser on purpose: it takes for elementwise what is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Quantize {
+pub struct Quantize {
     attributes: Attributes,
     codes: CodeType,
+    /// Within that of the codes.
+    range: (i32, i32),
+}
+
+impl Quantize {
+    /// With one scale and zero point, and codes from 0 to `top`.
+    pub fn per_tensor(codes: CodeType, top: i32) -> Self {
+        Self {
+            attributes: Attributes::default(),
+            codes,
+            range: (0, top),
+        }
+    }
 }
 
 impl Op for Quantize {
@@ -122,7 +136,7 @@ impl EvalOp for Quantize {
             dims: x.shape(),
             zero_points: zero_points(inputs.get(2), scale.len())?,
             scales: scale.try_as_plain_ram()?.as_slice()?,
-            range: self.codes.range(),
+            range: self.range,
         };
         let mut codes = Tensor::zero_dt(self.codes.container(), x.shape())?;
         let x = x.try_as_plain_ram()?.as_slice::<f32>()?;
@@ -199,7 +213,7 @@ impl Quantiser<'_> {
 
 /// Adding this to a float of magnitude below 2²² leaves its nearest integer, ties to even, in the low
 /// bits. Unlike `round_ties_even` that vectorises with every extension.
-const ROUNDER: f32 = 12_582_912.0; // 1.5 · 2²³
+pub const ROUNDER: f32 = 12_582_912.0; // 1.5 · 2²³
 
 /// Rounds half to even and saturates. Not a number gives `low`, as in ONNX Runtime on x86-64.
 ///

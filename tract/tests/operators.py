@@ -79,12 +79,12 @@ def dump(array, stem):
     return {"file": stem, "dtype": array.dtype.name, "dims": list(array.shape)}
 
 
-def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, integer=None):
+def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, integer=None, quantisers=None):
     """`tolerance`: greatest difference of floats; 0 is bit for bit. `codes_off`: share of integers that
     may be one off, for chains with float operators whose last bit differs between runtimes. `specified`:
     what the ONNX specification gives, where ONNX Runtime gives something else. `integer`: how many of its
     Linears can run in integers; no element of an output is then off by more than 100 dB below its root mean
-    square."""
+    square. `quantisers`: how many QuantizeLinears a model has whose other quantisers, in arithmetic, are joined."""
     data = proto.SerializeToString()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -104,6 +104,7 @@ def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, inte
         "codes_off": codes_off,
         "specified": specified is not None,
         "integer": integer,
+        "quantisers": quantisers,
         "inputs": [{"name": n, **dump(a, f"{stem}.in{i}")} for i, (n, a) in enumerate(inputs.items())],
         "outputs": [
             {"name": o.name, **dump(a, f"{stem}.out{i}")}
@@ -479,6 +480,38 @@ def matmul_integer_case(name, x, weight, integer, *, kind=T.UINT8, zero=117, wz=
     case(f"integer Linear, {name}", model(nodes, {"x": x}, outputs, constants), {"x": x}, integer=integer)
 
 
+def arithmetic_case(name, zero, top, quantisers, *, kind=T.UINT8, least=None, scale=0.021, shift=12582912.0):
+    """A quantiser of float operators, as vitq writes it for tract as it comes, in front of MatMulInteger."""
+    x, weight = RNG.normal(0, 2, (3, 9, 40)).astype(np.float32), RNG.integers(-128, 128, (40, 24))
+    least = -zero if least is None else least
+    numbers = {"xs": scale, "least": least, "most": top - zero, "shift": shift, "back": shift - zero, "s": 1e-4}
+    constants = [tensor(n, T.FLOAT, np.shape(v), np.asarray(v)) for n, v in numbers.items()]
+    constants += [tensor("w", T.INT8, weight.shape, weight), tensor("z", kind, (), zero)]
+    nodes = [
+        helper.make_node("Div", ["x", "xs"], ["d"]),
+        helper.make_node("Clip", ["d", "least", "most"], ["c"]),
+        helper.make_node("Add", ["c", "shift"], ["a"]),
+        helper.make_node("Sub", ["a", "back"], ["r"]),
+        helper.make_node("Cast", ["r"], ["q"], to=kind),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    proto = model(nodes, {"x": x}, {"y": T.FLOAT}, constants)
+    case(f"quantiser in arithmetic, {name}", proto, {"x": x}, integer=1, quantisers=quantisers)
+
+
+def arithmetic_cases():
+    arithmetic_case("8 bits", 117, 255, 1)
+    arithmetic_case("zero point at an end", 0, 255, 1)
+    arithmetic_case("4 bits", 7, 15, 1, scale=0.4)
+    arithmetic_case("3 bits", 7, 7, 1, scale=0.4)
+    arithmetic_case("declined: int8", -11, 127, 0, kind=T.INT8, least=-117)
+    arithmetic_case("declined: another range than the codes'", 117, 255, 0, least=-100)
+    arithmetic_case("declined: scales per channel", 117, 255, 0, scale=RNG.uniform(0.01, 0.03, 40))
+    arithmetic_case("declined: another sum than the one that rounds", 117, 255, 0, shift=8388608.0)
+
+
 def integer_cases():
     def x(*dims):
         return RNG.normal(0, 1, dims).astype(np.float32)
@@ -591,5 +624,6 @@ if len(sys.argv) == 2:
     log_sqrt2_cases()
     linear_cases()
     integer_cases()
+    arithmetic_cases()
     float_cases()
 (OUT / "cases.json").write_text(json.dumps(CASES))

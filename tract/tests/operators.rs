@@ -87,11 +87,17 @@ fn optimised() {
 
 fn fused(case: &Case, mut model: TypedModel, kernels: Kernels) -> TractResult<TypedModel> {
     let fused = vitq_tract::fuse_with(&mut model, kernels)?;
-    match case.integer {
-        Some(expected) if expected != fused => {
-            Err(anyhow!("{fused} Linears in integers instead of {expected}"))
-        }
-        _ => Ok(model),
+    expect(case.integer, fused, "Linears in integers")?;
+    let nodes = model.nodes().iter();
+    let quantisers = nodes.filter(|node| node.op.name() == "OnnxQuantizeLinear");
+    expect(case.quantisers, quantisers.count(), "QuantizeLinears")?;
+    Ok(model)
+}
+
+fn expect(expected: Option<usize>, found: usize, what: &str) -> TractResult<()> {
+    match expected {
+        Some(expected) if expected != found => Err(anyhow!("{found} {what} instead of {expected}")),
+        _ => Ok(()),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Case {
     pub specified: bool,
     /// Linears that can run in integers, where the case says; it is held to [`OFF`] then.
     pub integer: Option<usize>,
+    /// QuantizeLinears once those in arithmetic are joined, where the case says.
+    pub quantisers: Option<usize>,
     pub inputs: Vec<Stored>,
     pub outputs: Vec<Stored>,
 }

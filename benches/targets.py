@@ -39,12 +39,13 @@ def library():
 
 def quantise(args, size, work):
     """Build a model and let each tool quantise it; return the files by tool, the float one first."""
-    images, files = work / "images", {tool: work / f"{tool}.onnx" for tool in ("float", "vitq", "tract", "onnxruntime")}
+    images, files = work / "images", {tool: work / f"{tool}.onnx" for tool in ("float", "vitq", "integer", "tract", "onnxruntime")}
     run(sys.executable, HERE / "models.py", size, files["float"])
     run(sys.executable, HERE / "images.py", images, "--count", args.images)
     calibrated = ["--calib", images, "--preprocess", "inception", "--quiet"]
     for tool, target in (("vitq", "onnxruntime"), ("tract", "tract")):
         run(args.vitq, "quantize", files["float"], *calibrated, "--target", target, "-o", files[tool])
+    run(sys.executable, HERE.parent / "tract/examples/matmul_integer.py", files["vitq"], files["integer"])
     run(sys.executable, HERE / "onnxruntime_static.py", files["float"], images, files["onnxruntime"])
     if args.nncf:
         files["nncf"] = work / "nncf.onnx"
@@ -68,7 +69,7 @@ def line(size, runtime, threads, batch, speeds):
 
 def in_onnx_runtime(args, size, files):
     """Time in ONNX Runtime; yield rows."""
-    files = {tool: file for tool, file in files.items() if tool != "tract"}
+    files = {tool: file for tool, file in files.items() if tool not in ("integer", "tract")}
     for threads in (1, 2):
         for batch in (1, 8):
             speeds = bench(args, files, "--runtime", "onnxruntime", "--threads", threads, "--batch", batch)
@@ -79,8 +80,8 @@ def in_onnx_runtime(args, size, files):
 
 
 def in_tract(args, size, files):
-    """Time in tract with vitq-tract and without; yield rows."""
-    for runtime, tools, bar in (("vitq-tract", ("vitq", "tract"), TRACT_BAR), ("stock tract", ("tract",), 1.0)):
+    """Time in tract: with vitq-tract as QDQ and with MatMulInteger, without it what is made for it; yield rows."""
+    for runtime, tools, bar in (("vitq-tract", ("vitq", "integer"), TRACT_BAR), ("stock tract", ("tract",), 1.0)):
         some = {tool: files[tool] for tool in ("float", *tools)}
         speeds = bench(args, some, "--runtime", "tract", *(["--stock"] if runtime == "stock tract" else []))
         line(size, runtime, 1, 1, speeds)

@@ -296,6 +296,7 @@ impl Quantizer {
         let written = model.written(rotation)?;
         let (graph, structure) = (written.graph(), written.structure());
         let mut settings = self.settings.clone();
+        settings.weight_only = self.target.weight_only(structure);
         if self.auto_rank {
             let form = (graph, structure, feeds as &dyn Feeds);
             settings.ranks = ranks::choose(form, &settings, RANK_SHARE, progress)?;

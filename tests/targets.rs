@@ -74,21 +74,22 @@ fn input() -> Vec<f32> {
 }
 
 /// The activation's levels in units of [`STEP`].
-fn levels(activation: &Activation, x: &[f32]) -> Vec<i64> {
+fn levels(activation: &Activation, x: &[f32]) -> Vec<f64> {
     let level = |x: &f32| match activation {
+        Activation::Float => f64::from(x / STEP),
         Activation::Uniform {
             bits, zero_point, ..
         } => {
             let zero = i64::from(*zero_point);
             let code = (x / STEP).round_ties_even() as i64 + zero;
-            code.clamp(0, (1 << bits) - 1) - zero
+            (code.clamp(0, (1 << bits) - 1) - zero) as f64
         }
         Activation::Codebook { segments, .. } => {
             let part = |s: &Segment| {
                 let code = f32::from(s.step) * (x / (f32::from(s.step) * STEP)).round_ties_even();
                 (code as i64).clamp(s.from.into(), s.to.into()) - i64::from(s.from)
             };
-            i64::from(segments[0].from) + segments.iter().map(part).sum::<i64>()
+            (i64::from(segments[0].from) + segments.iter().map(part).sum::<i64>()) as f64
         }
         Activation::Log { .. } => panic!("no Linear reads logarithmic codes"),
     };
@@ -102,10 +103,10 @@ fn expected(plan: &LinearPlan, x: &[f32]) -> Vec<f32> {
     for row in levels.chunks_exact(INPUTS) {
         for (c, codes) in weight.codes.chunks_exact(INPUTS).enumerate() {
             let zero = weight.zero_point.get(c).map_or(0, |&z| i64::from(z));
-            let sum: i64 = row
+            let sum: f64 = row
                 .iter()
                 .zip(codes)
-                .map(|(x, &w)| x * (i64::from(w) - zero))
+                .map(|(x, &w)| x * (i64::from(w) - zero) as f64)
                 .sum();
             y.push(sum as f32 * STEP * weight.scale[c] + plan.bias[c]);
         }
@@ -161,6 +162,7 @@ fn stock_tract_gives_what_integer_arithmetic_gives() {
     };
     for target in [TRACT, PORTABLE] {
         for activation in [
+            Activation::Float,
             uniform(8, 128),
             uniform(8, 0),
             uniform(4, 7),

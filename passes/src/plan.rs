@@ -108,6 +108,8 @@ pub struct LowRank {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
+    /// None: the input of a Linear whose weight alone is quantised.
+    Float,
     /// `x̂ = (clamp(round(x/scale) + zero_point, 0, 2^bits - 1) - zero_point)·scale`
     Uniform {
         /// 2..=8

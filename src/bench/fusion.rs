@@ -74,7 +74,7 @@ impl Fusion {
     }
 }
 
-/// Whether an operand comes from a DequantizeLinear.
+/// Whether an operand comes from a DequantizeLinear, a weight apart: beside a float operand that is to run in float.
 fn reads_codes(graph: &Graph, node: NodeId) -> bool {
     (0..2).any(|i| {
         graph
@@ -86,7 +86,7 @@ fn reads_codes(graph: &Graph, node: NodeId) -> bool {
 fn is_dequantised(graph: &Graph, mut value: Outlet) -> bool {
     while let Some(op) = graph.op(value.node) {
         if op.is("DequantizeLinear") {
-            return true;
+            return !is_stored(graph, value);
         }
         let carried = CARRIERS.iter().any(|carrier| op.is(carrier));
         match graph.input(value.node, 0).filter(|_| carried) {
@@ -95,6 +95,20 @@ fn is_dequantised(graph: &Graph, mut value: Outlet) -> bool {
         }
     }
     false
+}
+
+/// Whether a DequantizeLinear reads a tensor of the file, as codes or through a table.
+fn is_stored(graph: &Graph, mut value: Outlet) -> bool {
+    while let Some(source) = graph.input(value.node, 0) {
+        value = source;
+        let unpacks = graph
+            .op(value.node)
+            .is_none_or(|op| op.is("Cast") || op.is("Gather"));
+        if !unpacks {
+            return false;
+        }
+    }
+    graph.tensor(value).is_some()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{BudgetError, Job, Size};
 use crate::calibrate::{Outcome, Width, Widths};
 use crate::error::Error;
 use crate::pipeline::Quantizer;
-use crate::quant::around_zero;
+use crate::quant::{FLOAT_BITS, around_zero};
 
 /// Times that a file too large leads to a tighter choice.
 const ROUNDS: usize = 8;
@@ -185,9 +185,7 @@ fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
 }
 
 fn packed(job: &Job<'_>, bits: u32) -> bool {
-    let quantizer = job.quantizer;
-    let target = quantizer.target.packed_opset.is_some();
-    target && bits <= 4 && quantizer.settings.codes.codebook(bits)
+    job.quantizer.target.packed_opset.is_some() && bits <= 4
 }
 
 /// A plan that takes as much room as one with these widths, all numbers zero.
@@ -257,6 +255,9 @@ fn linear(
 }
 
 fn activation(job: &Job<'_>, bits: u32) -> Activation {
+    if bits == FLOAT_BITS {
+        return Activation::Float;
+    }
     if job.quantizer.settings.symmetric {
         return around_zero(1.0, bits);
     }

@@ -188,9 +188,10 @@ fn mends(bits: (u32, u32), scalable: bool, given: bool) -> Vec<Mend> {
         strength: Some(strength),
         bits,
     });
-    let wider = (bits != (8, 8) && !given).then_some(Mend {
+    let widest = (8, bits.1.max(8));
+    let wider = (bits != widest && !given).then_some(Mend {
         strength: None,
-        bits: (8, 8),
+        bits: widest,
     });
     scales.chain(wider).collect()
 }
@@ -202,7 +203,7 @@ fn threshold(state: &Calibration<'_>) -> f64 {
 
 /// dB at the model's outputs below which a site with these widths (weight, activation) is mended.
 pub fn threshold_db((weight, activation): (u32, u32)) -> f64 {
-    let missing = |bits: u32| f64::from(8 - bits);
+    let missing = |bits: u32| f64::from(8 - bits.min(8));
     THRESHOLD_DB - 2.9 * missing(weight.min(activation)) - 1.1 * missing(weight.max(activation))
 }
 

@@ -13,7 +13,7 @@ use super::operand::{rows, sample, tensor};
 use super::sensitivity::Rounded;
 use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
 use crate::linalg::{gemm, gemm_nt, gemm_nt_into, square_sum};
-use crate::quant::{self, Histogram, Points};
+use crate::quant::{self, FLOAT_BITS, Histogram, Points};
 use crate::run::vector::vectorised;
 use crate::solve::{Grid, Spectrum, descend, gptq, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
@@ -345,7 +345,12 @@ impl Calibration<'_> {
         channels: &Channels,
         bits: (u32, u32),
     ) -> Result<Solved, CalibrateError> {
-        self.solve_part(walk, index, fold, channels, bits, Rounded::Both)
+        let rounded = if bits.1 == FLOAT_BITS {
+            Rounded::Weight
+        } else {
+            Rounded::Both
+        };
+        self.solve_part(walk, index, fold, channels, bits, rounded)
     }
 
     /// The same where only a part of it is to be rounded.
@@ -364,8 +369,12 @@ impl Calibration<'_> {
         };
         let parameters = parameters.folded(fold);
         let tokens = self.tokens(walk, site, parameters.k)?;
-        let groups = self.histograms(walk, site, fold, channels, &parameters)?;
-        let activation = self.range(&groups, activation_bits, tokens);
+        let activation = if activation_bits == FLOAT_BITS {
+            Activation::Float
+        } else {
+            let groups = self.histograms(walk, site, fold, channels, &parameters)?;
+            self.range(&groups, activation_bits, tokens)
+        };
         let source = Source {
             walk,
             site,
@@ -622,7 +631,8 @@ impl Calibration<'_> {
         index: usize,
         channels: &Channels,
     ) -> Result<Option<Fold>, CalibrateError> {
-        if let Some(carrier) = self.carriers.get(&index).cloned() {
+        let float_input = self.settings.bits(&self.structure.sites[index]).1 == FLOAT_BITS;
+        if let Some(carrier) = self.carriers.get(&index).cloned().filter(|_| !float_input) {
             let fold = self.choose_fold(walk, &[index], index, channels, carrier.shifts)?;
             self.migrations.push(Migration {
                 reader: index,
@@ -640,7 +650,11 @@ impl Calibration<'_> {
         if !self.folds.contains_key(&norm) {
             let found = &self.structure.norms[norm];
             let shifts = found.shift.is_some();
-            let fold = self.choose_fold(walk, &found.sites, index, channels, shifts)?;
+            let fold = if float_input {
+                Fold::identity(self.parameters[index].as_ref().map_or(1, |it| it.k))
+            } else {
+                self.choose_fold(walk, &found.sites, index, channels, shifts)?
+            };
             self.folds.insert(norm, fold);
         }
         Ok(self.folds.get(&norm).cloned())

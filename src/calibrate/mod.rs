@@ -31,6 +31,7 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use crate::budget::Kept;
 use crate::input::{Array, InputError};
+use crate::quant::FLOAT_BITS;
 use crate::report::Course;
 use crate::walk::{Program, Walk, WalkError, World};
 
@@ -91,7 +92,7 @@ impl Codes {
 pub struct Settings {
     /// 2..=8
     pub weight_bits: u32,
-    /// 2..=8
+    /// 2..=8, or [`FLOAT_BITS`]: weights alone are quantised.
     pub activation_bits: u32,
     /// What is quantised.
     pub scope: Scope,
@@ -109,6 +110,8 @@ pub struct Settings {
     pub ranks: Ranks,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
+    /// Sites by name whose weight alone is quantised.
+    pub weight_only: Vec<String>,
     /// Parts of the recipe that are switched off.
     pub without: Vec<Part>,
     /// Seed of what is drawn at random: the rotation of the residual streams.
@@ -129,6 +132,7 @@ impl Default for Settings {
             widths: None,
             ranks: Ranks::None,
             keep_float: Vec::new(),
+            weight_only: Vec::new(),
             without: Vec::new(),
             seed: 0,
         }
@@ -272,7 +276,8 @@ impl Settings {
     }
 
     fn recipe(&self) -> Recipe {
-        let low = self.narrowest() != (8, 8);
+        let (weight, activation) = self.narrowest();
+        let low = weight.min(activation) < 8;
         let rows = match self.effort {
             Effort::Fast => 128,
             Effort::Balanced => 1024,
@@ -293,6 +298,14 @@ impl Settings {
 
     /// Widths (weight, activation) at a site.
     pub(crate) fn bits(&self, site: &Site) -> (u32, u32) {
+        let (weight, activation) = self.asked(site);
+        if self.weight_only.contains(&site.name) {
+            return (weight, FLOAT_BITS);
+        }
+        (weight, activation)
+    }
+
+    fn asked(&self, site: &Site) -> (u32, u32) {
         use vitq_passes::structure::Role;
         if let Some(Width::Bits(weight, activation)) = self.width(site) {
             return (weight, activation);
@@ -302,8 +315,10 @@ impl Settings {
             (true, Some(bits)) => (bits, bits),
             _ => (self.weight_bits, self.activation_bits),
         };
-        // The network's input keeps 8 bits, as in RepQ-ViT.
-        if site.kind == SiteKind::PatchEmbed {
+        if self.activation_bits == FLOAT_BITS {
+            (weight, FLOAT_BITS)
+        } else if site.kind == SiteKind::PatchEmbed {
+            // The network's input keeps 8 bits, as in RepQ-ViT.
             (weight, 8)
         } else {
             (weight, activation)
@@ -329,6 +344,9 @@ impl Settings {
             Some(Width::Float) => return Some("the budget leaves it float".into()),
             Some(Width::Bits(..)) => return None,
             None => {}
+        }
+        if site.second.is_some() && self.activation_bits == FLOAT_BITS {
+            return Some("it has no weight, and activations stay float".into());
         }
         let linear = site.kind == SiteKind::Linear;
         (self.scope == Scope::Linear && !linear)
@@ -482,6 +500,7 @@ impl Calibration<'_> {
 fn form(decision: &Decision) -> String {
     use vitq_passes::plan::Activation;
     let name = |a: &Activation| match a {
+        Activation::Float => "float",
         Activation::Uniform { .. } => "uniform",
         Activation::Log { .. } => "logarithmic",
         Activation::Codebook { .. } => "codebook",

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use vitq::calibrate::{Codes, Effort, Part, Ranks, Scope, Settings};
+use vitq::quant::FLOAT_BITS;
 use vitq::{Budget, CALIBRATION_SAMPLES, Quantizer, Source};
 use vitq_passes::target::Target;
 
@@ -22,7 +23,8 @@ pub struct Args {
     /// How many of them, the first by path
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(CALIBRATION_SAMPLES).unwrap_or(NonZeroUsize::MIN))]
     samples: NonZeroUsize,
-    /// Widths of weights and activations, 2 to 8 bits each: w8a8, w6a6, w4a8 … With --budget the narrowest weights that may be
+    /// Widths of weights and activations, 2 to 8 bits each: w8a8, w6a6, w4a8 … a16 leaves activations float: w8a16 and w4a16
+    /// round weights alone, for a smaller file at float's speed. With --budget the narrowest weights that may be
     /// chosen, and the width of all activations [default: w8a8; w4a8 with a --budget of size, drop or sqnr]
     #[arg(long, value_name = "wXaY")]
     bits: Option<Widths>,
@@ -130,6 +132,7 @@ impl Args {
             widths: None,
             ranks: self.rank.ranks(),
             keep_float: self.keep_float.clone(),
+            weight_only: Vec::new(),
             without: self.without(),
             seed: self.seed,
         }
@@ -189,10 +192,14 @@ impl FromStr for Widths {
             .strip_prefix(['w', 'W'])
             .and_then(|rest| rest.split_once(['a', 'A']));
         let width = |digits: &str| digits.parse().ok().filter(|bits| (2..=8).contains(bits));
-        let parsed =
-            widths.and_then(|(weights, activations)| Some((width(weights)?, width(activations)?)));
+        let activation = |digits: &str| {
+            let float = digits.parse() == Ok(FLOAT_BITS);
+            float.then_some(FLOAT_BITS).or_else(|| width(digits))
+        };
+        let parsed = widths
+            .and_then(|(weights, activations)| Some((width(weights)?, activation(activations)?)));
         let (weights, activations) = parsed.ok_or(
-            "give the widths of weights and activations, 2 to 8 bits each, as in w8a8 or w4a8",
+            "give the widths of weights and activations, 2 to 8 bits each, as in w8a8 or w4a8; a16 leaves activations float",
         )?;
         Ok(Self {
             weights,

@@ -29,6 +29,7 @@ pub fn round(x: f32) -> f32 {
 /// Replaces values by what their codes stand for.
 pub fn apply(quantiser: &Activation, values: &mut [f32]) {
     match quantiser {
+        Activation::Float => {}
         Activation::Uniform {
             bits,
             scale,
@@ -120,7 +121,7 @@ pub fn widened(quantiser: Activation, factor: f32) -> Activation {
             scale: scale * factor,
             segments,
         },
-        log => log,
+        other @ (Activation::Float | Activation::Log { .. }) => other,
     }
 }
 
@@ -130,9 +131,13 @@ fn code_range(bits: u32, zero_point: u8) -> (f32, f32) {
     (-zero, ((1u32 << bits) - 1) as f32 - zero)
 }
 
+/// Width that stands for activations that stay float.
+pub const FLOAT_BITS: u32 = 16;
+
 /// Bits that an activation carries.
 pub fn bits(quantiser: &Activation) -> u32 {
     match quantiser {
+        Activation::Float => FLOAT_BITS,
         Activation::Uniform { bits, .. } | Activation::Log { bits, .. } => *bits,
         Activation::Codebook { segments, .. } => {
             let steps: u32 = segments.iter().map(|s| steps(*s)).sum();

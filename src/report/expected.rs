@@ -14,7 +14,7 @@ pub fn expect(sites: &mut [SiteReport], plan: &Plan, target: &Target) -> Option<
     let mut saved = 0;
     for site in sites {
         let decision = plan.site(&site.site).map(|it| &it.decision);
-        if matches!(decision, None | Some(Decision::Float { .. })) {
+        if !decision.is_some_and(multiplies_codes) {
             continue;
         }
         let gain = gain(&costs, site);
@@ -28,6 +28,15 @@ fn gain(costs: &Costs, site: &SiteReport) -> u64 {
     let branch = site.low_rank.map_or(0, |it| it.macs * costs.float);
     let quantised = time(costs, site.work, true) + branch;
     time(costs, site.work, false).saturating_sub(quantised)
+}
+
+/// Whether a site's product is one of codes.
+fn multiplies_codes(decision: &Decision) -> bool {
+    match decision {
+        Decision::Float { .. } => false,
+        Decision::Linear(linear) => linear.activation != Activation::Float,
+        Decision::Product { .. } => true,
+    }
 }
 
 fn has_codebooks(plan: &Plan) -> bool {

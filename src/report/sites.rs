@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use vitq_passes::plan::Decision;
+use vitq_passes::plan::{Activation, Decision, Plan};
 use vitq_passes::structure::{Declined, SiteKind};
 use vitq_passes::target::Target;
 
@@ -40,6 +40,8 @@ pub struct Summary {
     pub folded_norms: usize,
     /// The low-rank branches; `null` where there is none.
     pub low_rank: Option<LowRankSummary>,
+    /// What the runtime does with Linears whose weight alone is quantised; `null` where there are none or it needs no word.
+    pub weight_only: Option<&'static str>,
     /// Float time / quantised time, as the target's cost model predicts it; `null` where there is none.
     pub expected_speedup: Option<f64>,
 }
@@ -85,6 +87,13 @@ pub struct LeftFloat {
     pub reason: String,
 }
 
+fn has_weight_only(plan: &Plan) -> bool {
+    plan.sites.iter().any(|site| match &site.decision {
+        Decision::Linear(linear) => linear.activation == Activation::Float,
+        Decision::Float { .. } | Decision::Product { .. } => false,
+    })
+}
+
 impl SitesReport {
     /// What calibration decided for a model.
     pub fn new(model: &FloatModel, outcome: &Outcome, target: &Target) -> Self {
@@ -97,6 +106,9 @@ impl SitesReport {
             float_sites: Vec::new(),
             folded_norms: outcome.plan.norms.len(),
             low_rank: LowRankSummary::new(&outcome.sites),
+            weight_only: target
+                .weight_only_advice
+                .filter(|_| has_weight_only(&outcome.plan)),
             expected_speedup,
         };
         for report in &outcome.sites {

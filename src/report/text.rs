@@ -66,6 +66,9 @@ impl Display for SitesReport {
         if let Some(kept) = &self.budget {
             write!(f, "{kept}")?;
         }
+        if let Some(advice) = summary.weight_only {
+            writeln!(f, "note: {advice}")?;
+        }
         self.write_expected(f)?;
         self.write_branches(f)?;
         self.write_float_sites(f)?;
@@ -140,6 +143,9 @@ impl SitesReport {
         let mut gains: Vec<(&str, f64)> = gains
             .filter_map(|site| Some((site.path.as_str(), site.expected_gain?)))
             .collect();
+        if gains.is_empty() {
+            return Ok(());
+        }
         gains.sort_by(|a, b| b.1.total_cmp(&a.1));
         let shown = gains.iter().take(SHOWN_PATHS);
         let shown: Vec<String> = shown

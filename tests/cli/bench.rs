@@ -69,18 +69,16 @@ fn stock_tract_multiplies_codes_in_float() {
         quantize(&model, &calib, &out, &["--quiet", "--target", target]).succeeds();
         text(&out)
     };
-    let (qdq, integer) = (made("onnxruntime"), made("tract"));
-    let more = [&qdq, &integer, "--runtime", "tract", "--stock", "--json"];
+    let (qdq, weights) = (made("onnxruntime"), made("tract"));
+    let more = [&qdq, &weights, "--runtime", "tract", "--stock", "--json"];
     let told: Value = serde_json::from_str(&bench(&text(&model), &more).succeeds().stdout).unwrap();
     assert_eq!(told["runtime"], "stock tract");
     let fusion = |i: usize| &told["models"][i]["fusion"];
     assert_eq!(fusion(1)["unfused"], 21, "{told}");
+    // So few channels are not worth a quantiser there: weights alone are quantised, and float products are what was asked for.
     assert_eq!(
-        (
-            &fusion(2)["unfused"],
-            &fusion(2)["integer"]["MatMulInteger"]
-        ),
-        (&0.into(), &21.into())
+        fusion(2),
+        &serde_json::json!({"integer": {}, "unfused": 0, "unfused_nodes": []})
     );
 }
 

@@ -9,6 +9,10 @@
 //! with `x → Mul(pre_scale)` first where the plan says so, and the low-rank branch behind. No quantiser on the result.
 //! The bias is int32 as ONNX Runtime needs: with a float one and static shapes it builds a float Gemm that dequantises its
 //! weights at every run. Targets without such a fusion get the Linear's product as an integer operator ([`super::integer`]). One file for both operators: they differ in the weight's layout alone.
+//! A float activation leaves its Linear a product of floats, and the bias float too:
+//! ```text
+//! Add(MatMul(x, W), b)   →   Add(MatMul(x, DQ(int8 W [in, out], axis 1)), b)
+//! ```
 //! Declined: log√2 codes on a Linear's input (no scale that an int32 bias could share), a low-rank branch behind a Conv.
 
 use crate::plan::{Activation, LinearPlan};
@@ -30,8 +34,9 @@ pub(super) fn emit(
     weight::check(&site.name, &plan.weight, inputs, outputs)?;
     check_lengths(&site.name, &[("bias", plan.bias.len())], outputs)?;
     let step = input_scale(site, &plan.activation)?;
-    let fitted = bias::fit(&site.name, &plan.weight, step, &plan.bias)?;
-
+    let fitted = step
+        .map(|step| bias::fit(&site.name, &plan.weight, step, &plan.bias))
+        .transpose()?;
     let pre_scale = plan
         .pre_scale
         .as_ref()
@@ -39,18 +44,20 @@ pub(super) fn emit(
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
     let target = operands.target;
     let graph = &mut *operands.graph;
-    let kernel = weight::emit(graph, site, &fitted.weight, &dims, &target)?;
-    let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
-    let bias = match target.bias {
-        BiasForm::Int32 => bias::emit(graph, &site.name, &fitted),
-        BiasForm::Float => bias::emit_float(graph, &site.name, &plan.bias),
+    let weight = fitted.as_ref().map_or(&plan.weight, |it| &it.weight);
+    let kernel = weight::emit(graph, site, weight, &dims, &target)?;
+    let bias = match (&fitted, target.bias) {
+        (Some(fitted), BiasForm::Int32) => bias::emit(graph, &site.name, fitted),
+        _ => bias::emit_float(graph, &site.name, &plan.bias),
     };
-    let result = if integer {
-        integer::emit(graph, site, (input, kernel), &fitted, bias)?
-    } else {
-        graph.set_input(site.node, 0, input);
-        graph.set_input(site.node, 1, kernel);
-        set_bias(graph, site, bias)?
+    let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
+    let result = match &fitted {
+        Some(fitted) if integer => integer::emit(graph, site, (input, kernel), fitted, bias)?,
+        _ => {
+            graph.set_input(site.node, 0, input);
+            graph.set_input(site.node, 1, kernel);
+            set_bias(graph, site, bias)?
+        }
     };
     if let Some(branch) = &plan.low_rank {
         low_rank::emit(graph, site, (input, result), branch, (inputs, outputs))?;
@@ -58,13 +65,14 @@ pub(super) fn emit(
     Ok(SiteReport {
         site: site.name.clone(),
         form: Form::Linear,
-        raised_scales: fitted.raised,
+        raised_scales: fitted.map_or(0, |it| it.raised),
     })
 }
 
-/// Step of the quantised input, which the bias shares.
-fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformError> {
+/// Step of the quantised input, which the bias shares; `None` of a float one.
+fn input_scale(site: &Site, activation: &Activation) -> Result<Option<f32>, TransformError> {
     let step = match activation {
+        Activation::Float => return Ok(None),
         Activation::Uniform { scale, .. } | Activation::Codebook { scale, .. } => *scale,
         Activation::Log { .. } => {
             let problem = "logarithmic codes are for the attention probabilities alone: give the Linear a uniform or codebook quantiser";
@@ -72,7 +80,7 @@ fn input_scale(site: &Site, activation: &Activation) -> Result<f32, TransformErr
         }
     };
     uniform::check_scale(&format!("{}/input", site.name), step)?;
-    Ok(step)
+    Ok(Some(step))
 }
 
 /// The multiplier in the shape of the input's channels: the last axis of a Linear's input, axis 1 of an image.

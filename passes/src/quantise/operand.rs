@@ -42,7 +42,10 @@ impl<'g> Operands<'g> {
 
     /// Number of quantisers.
     pub fn written(&self) -> usize {
-        self.written.len()
+        let written = self.written.iter();
+        written
+            .filter(|it| it.activation != Activation::Float)
+            .count()
     }
 
     /// The value of input `i` of the site's node behind its quantiser; new nodes are named `site/part/…`.
@@ -88,6 +91,7 @@ impl<'g> Operands<'g> {
             scaled = scale::pre_scale(self.graph, name, source, dims, values);
         }
         match activation {
+            Activation::Float => Ok(scaled),
             Activation::Uniform {
                 bits,
                 scale,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
-//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (codebook of at most 4 bits, where the target has UINT4)
+//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (at most 4 bits, where the target has UINT4)
 //! ```
 //! The table form halves the file; ONNX Runtime folds Cast and Gather when it loads, so it runs as fast as plain int8.
 //! Zero points are written even where all are zero: without them ONNX Runtime does not fuse the product
@@ -21,7 +21,17 @@ const INT32: i64 = 6;
 
 /// Whether the codes are stored in 4 bits.
 pub(super) fn is_packed(weight: &Weight, target: &Target) -> bool {
-    target.packed_opset.is_some() && weight.table.is_some() && weight.bits <= 4
+    target.packed_opset.is_some() && weight.bits <= 4
+}
+
+/// What the codes of a packed weight stand for: its codebook, or the evenly spaced codes that it has.
+fn levels(weight: &Weight) -> Vec<i8> {
+    weight.table.clone().unwrap_or_else(|| {
+        let mut levels = weight.codes.clone();
+        levels.sort_unstable();
+        levels.dedup();
+        levels
+    })
 }
 
 /// Refuses a weight that does not fit the site, or has scales that are not positive.
@@ -100,9 +110,10 @@ pub(super) fn emit(
         SiteKind::PatchEmbed => (weight.codes.clone(), 0),
         _ => (transposed(&weight.codes, inputs), 1),
     };
-    let codes = match &weight.table {
-        Some(table) if is_packed(weight, target) => packed(graph, &name, table, dims, &codes)?,
-        _ => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
+    let levels = is_packed(weight, target).then(|| levels(weight));
+    let codes = match levels.filter(|levels| levels.len() <= 16) {
+        Some(levels) => packed(graph, &name, &levels, dims, &codes)?,
+        None => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
     };
     let zeros = match &weight.zero_point[..] {
         [] => vec![0; weight.out],

@@ -129,6 +129,7 @@ fn check_symmetric(
     target: &Target,
 ) -> Result<(), TargetError> {
     let codes = match activation {
+        Activation::Float => return Ok(()),
         Activation::Uniform {
             bits: 8,
             zero_point: 128,

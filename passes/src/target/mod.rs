@@ -16,6 +16,8 @@ pub use tract::TRACT;
 
 pub(crate) use check::check_codes;
 
+use crate::structure::{Site, SiteKind, Structure};
+
 /// All of them, the default first.
 pub const ALL: [Target; 5] = [ONNX_RUNTIME, TRACT, PORTABLE, OPENVINO, TENSORRT];
 
@@ -36,6 +38,10 @@ pub struct Target {
     pub packed_opset: Option<i64>,
     /// How a Linear is multiplied.
     pub linear: LinearForm,
+    /// Output channels of the Linears that read a value from which on it pays to quantise that value.
+    pub least_outputs: usize,
+    /// What is to be known about Linears whose weight alone is quantised.
+    pub weight_only_advice: Option<&'static str>,
     /// How its bias is written.
     pub bias: BiasForm,
     /// What activations are quantised to.
@@ -99,6 +105,22 @@ pub enum Quantiser {
 }
 
 impl Target {
+    /// Names of the Linears whose weight alone is to be quantised: quantising their input takes longer than it saves.
+    pub fn weight_only(&self, structure: &Structure) -> Vec<String> {
+        let outputs = |site: &Site| site.parameters.as_ref().map_or(0, |it| it.outputs);
+        let linears = || {
+            let sites = structure.sites.iter();
+            sites.filter(|site| site.kind == SiteKind::Linear)
+        };
+        linears()
+            .filter(|site| {
+                let beside = linears().filter(|other| other.activation == site.activation);
+                beside.map(outputs).sum::<usize>() < self.least_outputs
+            })
+            .map(|site| site.name.clone())
+            .collect()
+    }
+
     /// Whether activations are to be quantised around zero.
     pub fn is_symmetric(&self) -> bool {
         self.codes == Codes::Symmetric

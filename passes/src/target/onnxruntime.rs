@@ -24,6 +24,11 @@ pub const ONNX_RUNTIME: Target = Target {
     newest_opset: Some(26),
     packed_opset: Some(21),
     linear: LinearForm::Dequantised,
+    least_outputs: 0,
+    weight_only_advice: Some(
+        "ONNX Runtime rounds the input of Linears whose weight alone is quantised to int8, block by block; with the session \
+         option session.qdq_matmulnbits_accuracy_level=1 it does not, and takes half as long again",
+    ),
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,

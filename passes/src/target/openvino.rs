@@ -18,6 +18,8 @@ pub const OPENVINO: Target = Target {
     newest_opset: Some(26),
     packed_opset: Some(21),
     linear: LinearForm::Dequantised,
+    least_outputs: 0,
+    weight_only_advice: None,
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,

@@ -15,6 +15,8 @@ pub const PORTABLE: Target = Target {
     newest_opset: Some(20),
     packed_opset: None,
     linear: LinearForm::Dequantised,
+    least_outputs: 0,
+    weight_only_advice: None,
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,

@@ -18,6 +18,8 @@ pub const TENSORRT: Target = Target {
     newest_opset: Some(22),
     packed_opset: None,
     linear: LinearForm::Dequantised,
+    least_outputs: 0,
+    weight_only_advice: None,
     bias: BiasForm::Float,
     codes: Codes::Symmetric,
     quantiser: Quantiser::Operator,

@@ -1,7 +1,7 @@
 //! Forms of the targets other than the default one.
 
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Decision, LinearPlan, LowRank, Plan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
 use vitq_passes::quantise::{ApplyError, apply};
 use vitq_passes::target::{ALL, ONNX_RUNTIME, OPENVINO, PORTABLE, TENSORRT, TRACT, Target};
 
@@ -142,6 +142,36 @@ fn codes_that_a_target_lacks_are_named() {
         let said = refused(activation);
         assert!(said.contains("`fc`") && said.contains(word), "{said}");
     }
+}
+
+#[test]
+fn a_weight_alone_can_be_rounded() {
+    for target in ALL {
+        for bits in [8, 4, 2] {
+            for batch in ["N", "2"] {
+                let weight = weight(bits, INPUTS, OUTPUTS);
+                let linear = linear(Activation::Float, weight);
+                let found = judge(&network(batch, true), linear, &target, "weights_alone");
+                let quantisers = found.ops().filter(|(_, op)| op.is("QuantizeLinear"));
+                assert_eq!(quantisers.count(), 0, "{found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tract_keeps_the_input_of_few_channels_float() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,5,8] x) => (float[N,5,200] q, float[N,5,200] k, float[N,5,200] y) <
+            float[8,200] w1 = {WIDE}, float[8,200] w2 = {WIDE}, float[200,200] w3 = {SQUARE}
+        > { [q] q = MatMul(x, w1) [k] k = MatMul(x, w2) [out] y = MatMul(q, w3) }"#;
+    let zeros = |count: usize| vec!["0"; count].join(", ");
+    let text = text
+        .replace("WIDE", &zeros(1600))
+        .replace("SQUARE", &zeros(40000));
+    let structure = structure(&parse(&text));
+    assert_eq!(TRACT.weight_only(&structure), ["out"]);
+    assert!(ONNX_RUNTIME.weight_only(&structure).is_empty());
 }
 
 #[test]

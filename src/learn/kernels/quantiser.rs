@@ -84,7 +84,7 @@ fn gradients(
     (dx, sums.iter().sum())
 }
 
-/// The same quantiser with another step; logarithmic codes keep theirs.
+/// The same quantiser with another step; what has none to learn stays as it is.
 pub fn with_step(quantiser: &Activation, step: f32) -> Activation {
     match quantiser {
         Activation::Uniform {
@@ -98,7 +98,7 @@ pub fn with_step(quantiser: &Activation, step: f32) -> Activation {
             scale: step,
             segments: segments.clone(),
         },
-        log @ Activation::Log { .. } => log.clone(),
+        other @ (Activation::Float | Activation::Log { .. }) => other.clone(),
     }
 }
 
@@ -106,7 +106,7 @@ pub fn with_step(quantiser: &Activation, step: f32) -> Activation {
 pub fn step(quantiser: &Activation) -> Option<f32> {
     match quantiser {
         Activation::Uniform { scale, .. } | Activation::Codebook { scale, .. } => Some(*scale),
-        Activation::Log { .. } => None,
+        Activation::Float | Activation::Log { .. } => None,
     }
 }
 
@@ -125,6 +125,6 @@ fn range(quantiser: &Activation, step: f32) -> (f32, f32) {
             let high = segments.last().map_or(0.0, |s| f32::from(s.to));
             (low * step, high * step)
         }
-        Activation::Log { .. } => (f32::NEG_INFINITY, f32::INFINITY),
+        Activation::Float | Activation::Log { .. } => (f32::NEG_INFINITY, f32::INFINITY),
     }
 }

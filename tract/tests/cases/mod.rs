@@ -21,6 +21,7 @@ pub struct Case {
     /// Linears that can run in integers, where the case says; it is held to [`OFF`] then.
     pub integer: Option<usize>,
     /// QuantizeLinears once those in arithmetic are joined, where the case says.
+    #[allow(dead_code, reason = "vitq's own tests see no operators of tract")]
     pub quantisers: Option<usize>,
     pub inputs: Vec<Stored>,
     pub outputs: Vec<Stored>,

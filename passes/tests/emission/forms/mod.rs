@@ -56,6 +56,17 @@ fn uniform_linear() {
 }
 
 #[test]
+fn float_input_of_a_packed_weight() {
+    let mut linear = linear(Activation::Float);
+    linear.weight.bits = 4;
+    becomes(
+        LINEAR,
+        &plan(vec![("fc", Decision::Linear(linear))]),
+        include_str!("float_input_of_a_packed_weight.txt"),
+    );
+}
+
+#[test]
 fn low_bits_scaled_first() {
     let linear = LinearPlan {
         pre_scale: Some(vec![2.0, 0.5]),

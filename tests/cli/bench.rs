@@ -69,7 +69,7 @@ fn stock_tract_multiplies_codes_in_float() {
         quantize(&model, &calib, &out, &["--quiet", "--target", target]).succeeds();
         text(&out)
     };
-    let (qdq, weights) = (made("onnxruntime"), made("tract"));
+    let (qdq, weights) = (made("portable"), made("tract"));
     let more = [&qdq, &weights, "--runtime", "tract", "--stock", "--json"];
     let told: Value = serde_json::from_str(&bench(&text(&model), &more).succeeds().stdout).unwrap();
     assert_eq!(told["runtime"], "stock tract");

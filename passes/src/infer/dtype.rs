@@ -12,6 +12,7 @@ pub(super) fn dtype(call: &Call, slot: usize) -> Option<DataType> {
         return contrib(op.op_type()).then(|| of(0)).flatten();
     }
     match op.op_type() {
+        "MatMulInteger" => Some(DataType::Int32),
         "Cast" => DataType::try_from(i32::try_from(op.int("to")?).ok()?).ok(),
         "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" => Some(DataType::Int64),
         "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or" | "Xor"

@@ -71,7 +71,7 @@ pub(super) fn shape(call: &Call, slot: usize) -> Dims {
         "ConstantOfShape" => Some(call.value(0)?.iter().map(Entry::to_dim).collect()),
         "Shape" => shape_of_shape(call),
         "Size" => Some(Vec::new()),
-        "MatMul" => matmul(call.dims(0)?, call.dims(1)?),
+        "MatMul" | "MatMulInteger" => matmul(call.dims(0)?, call.dims(1)?),
         "Gemm" => gemm(call),
         "Conv" => conv(call),
         "AveragePool" | "MaxPool" => pool(call),

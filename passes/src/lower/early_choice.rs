@@ -35,7 +35,7 @@ pub fn choose_early(graph: &mut Graph) -> usize {
     });
     let products = narrowed
         .iter()
-        .filter(|it| graph.is(it.node, "MatMul"))
+        .filter(|it| graph.is(it.node, "MatMul") || graph.is(it.node, "MatMulInteger"))
         .count();
     if products > 0 {
         let results = narrowed.iter().map(|it| (it.result(), it.rows)).collect();

@@ -100,12 +100,12 @@ impl View<'_> {
                 (over < axis && (over == 0 || op.is("Softmax"))).then(|| first(axis))?
             }
             "Add" | "Sub" | "Mul" | "Div" | "Pow" => self.elementwise(node, axis),
-            "MatMul" => {
-                let ranks = inputs
-                    .iter()
-                    .map(|v| self.rank((*v)?))
-                    .collect::<Option<Vec<_>>>()?;
-                (axis == 1 && ranks.iter().all(|&r| r >= 2)).then(|| vec![Some(1), None])
+            "MatMul" | "MatMulInteger" => {
+                let ranks = inputs.iter().take(2).map(|v| self.rank((*v)?));
+                let ranks = ranks.collect::<Option<Vec<_>>>()?;
+                // A zero point for each row would be a column.
+                let one_zero = inputs.get(2).is_none() || self.is_scalar(node, 2);
+                (axis == 1 && one_zero && ranks.iter().all(|&r| r >= 2)).then(|| first(1))?
             }
             "Transpose" => {
                 let perm = op.ints("perm")?;

@@ -80,6 +80,19 @@ fn a_dequantised_value_is_cut_where_it_is_codes() {
 }
 
 #[test]
+fn a_choice_moves_before_integer_products() {
+    let (products, text) = chosen(
+        "u = QuantizeLinear(x, s, o)  v = Cast<to=3>(w)  i = MatMulInteger(u, v, o)  f = Cast<to=1>(i)  m = Mul(f, s)
+         a = Add(m, b)  y = Gather<axis=1>(a, first)",
+    );
+    assert_eq!(products, 1, "{text}");
+    assert!(
+        text.contains("i/chosen = MatMulInteger(u/chosen, v)\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn several_choices_keep_the_tokens_of_all() {
     let (products, text) = chosen(
         "m = MatMul(x, w)  c = Gather<axis=1>(m, first)  d = Slice(m, zero, one, one)  e = ReduceMean<axes=[1], keepdims=0>(d)

@@ -17,7 +17,7 @@
 
 use crate::plan::{Activation, LinearPlan};
 use crate::structure::{Site, SiteKind};
-use crate::target::{BiasForm, LinearForm};
+use crate::target::{BiasForm, LinearForm, Scales};
 use crate::transform::{TransformError, check_lengths, set_bias, weight_dims};
 
 use super::operand::{Operands, PreScale};
@@ -43,16 +43,29 @@ pub(super) fn emit(
         .map(|values| channels_of(site, &dims, values));
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
     let target = operands.target;
+    let factor = match target.linear {
+        LinearForm::Integer(scales) if site.kind == SiteKind::Linear => {
+            fitted.as_ref().map(|_| match scales {
+                Scales::Constant => None,
+                Scales::Computed => Some(operands.one()),
+            })
+        }
+        _ => None,
+    };
     let graph = &mut *operands.graph;
     let weight = fitted.as_ref().map_or(&plan.weight, |it| &it.weight);
     let kernel = weight::emit(graph, site, weight, &dims, &target)?;
     let bias = match (&fitted, target.bias) {
-        (Some(fitted), BiasForm::Int32) => bias::emit(graph, &site.name, fitted),
+        (Some(fitted), BiasForm::Int32) if factor.is_none() => {
+            bias::emit(graph, &site.name, fitted)
+        }
         _ => bias::emit_float(graph, &site.name, &plan.bias),
     };
-    let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
-    let result = match &fitted {
-        Some(fitted) if integer => integer::emit(graph, site, (input, kernel), fitted, bias)?,
+    let result = match (&fitted, factor) {
+        (Some(fitted), Some(factor)) => {
+            let scales = integer::scales(graph, site, fitted, factor);
+            integer::emit(graph, site, (input, kernel), (fitted, scales), bias)?
+        }
         _ => {
             graph.set_input(site.node, 0, input);
             graph.set_input(site.node, 1, kernel);

@@ -56,6 +56,7 @@ pub fn apply(
         }
     }
     let quantisers = operands.written();
+    graph.remove_dead();
     choose_early(graph);
     graph.remove_dead();
     describe(graph, plan);

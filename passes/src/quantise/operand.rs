@@ -1,5 +1,7 @@
 //! Activations behind their quantiser: each tensor is quantised once for all sites that want it alike.
 
+use vitq_onnx::Tensor;
+
 use crate::ir::{Graph, Outlet};
 use crate::plan::Activation;
 use crate::structure::Site;
@@ -22,6 +24,7 @@ pub(super) struct Operands<'g> {
     pub graph: &'g mut Graph,
     pub target: Target,
     written: Vec<Written>,
+    one: Option<Outlet>,
 }
 
 struct Written {
@@ -37,7 +40,18 @@ impl<'g> Operands<'g> {
             graph,
             target,
             written: Vec::new(),
+            one: None,
         }
+    }
+
+    /// 1.0 as no optimiser takes for a constant: DequantizeLinear is not folded, so that what it feeds stays quantised.
+    pub fn one(&mut self) -> Outlet {
+        let graph = &mut *self.graph;
+        *self.one.get_or_insert_with(|| {
+            let code = graph.add_initializer("vitq/one/code", &Tensor::from_u8(&[], &[1]));
+            let scale = graph.add_initializer("vitq/one/scale", &Tensor::from_f32(&[], &[1.0]));
+            graph.insert("DequantizeLinear", "vitq/one", &[code, scale])
+        })
     }
 
     /// Number of quantisers.

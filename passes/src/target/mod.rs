@@ -71,13 +71,22 @@ pub struct Costs {
 /// How a quantised Linear is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearForm {
-    /// `MatMul` of dequantised operands and an int32 bias, which the runtime fuses.
+    /// `MatMul` of dequantised operands and a bias, which the runtime fuses.
     Dequantised,
-    /// `MatMulInteger → Cast → Mul → Add`, integer as it stands.
-    Integer,
+    /// `MatMulInteger → Cast → Mul → Add`, integer as it stands; of scales that are constants, or computed.
+    Integer(Scales),
 }
 
-/// How the bias of a quantised Linear is written.
+/// Scales of an integer product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scales {
+    /// A tensor of the file.
+    Constant,
+    /// That tensor times a one that the runtime does not know beforehand.
+    Computed,
+}
+
+/// How the bias of a dequantised product is written; that of an integer one is float.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BiasForm {
     /// int32 codes on the grid of the product's sums, dequantised.

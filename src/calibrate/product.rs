@@ -49,12 +49,14 @@ impl Calibration<'_> {
             self.operand_histograms(walk, index, 1)?,
         );
         let right = self.range(&right, bits, EACH);
-        let mut candidates = vec![self.range(&left, bits, EACH)];
-        // Logarithmic codes are those of a Softmax itself; weights that were mixed since may even be negative.
-        let pure = self.graph.is(site.activation.node, "Softmax") && !self.settings.symmetric;
-        if pure && site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
-            candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
-        }
+        // Those of a Softmax itself; weights that were mixed since may even be negative.
+        let weights = site.kind == SiteKind::AttentionValue
+            && self.graph.is(site.activation.node, "Softmax")
+            && !self.settings.symmetric;
+        let candidates = match weights {
+            true => self.attention_weights(&left, bits),
+            false => vec![self.range(&left, bits, EACH)],
+        };
         let mut best: Option<(f64, Activation)> = None;
         for left in candidates {
             let error = self.product_error(walk, index, &left, &right)?;
@@ -66,6 +68,20 @@ impl Calibration<'_> {
             return Err(CalibrateError::NoInputs);
         };
         Ok((error, left, right))
+    }
+
+    /// Quantisers that attention weights can have.
+    fn attention_weights(&self, groups: &[Histogram], bits: u32) -> Vec<Activation> {
+        let points = Histogram::merged(groups).points();
+        if self.settings.focusing {
+            let most = points.values.last().copied().unwrap_or(1.0);
+            return quant::intervals(most, bits).collect();
+        }
+        let mut candidates = vec![self.range(groups, bits, EACH)];
+        if self.settings.has(Part::Logarithm) {
+            candidates.push(quant::log(&points, bits));
+        }
+        candidates
     }
 
     /// Histograms of an operand over each group of lanes.

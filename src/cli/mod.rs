@@ -5,6 +5,8 @@ mod apply;
 mod bench;
 mod calibration;
 mod inspect;
+#[cfg(feature = "learn")]
+mod method;
 mod plan;
 mod preprocessing;
 mod print;

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Device, Result, Tensor, bail};
 use serde::Serialize;
 use vitq_passes::ir::Outlet;
 
+use super::LearnError;
 use super::network::{Value, Values};
 
 /// Loss of a sample.
@@ -12,6 +13,17 @@ pub struct Loss {
     pub sum: Tensor,
     /// Whether both decide alike, where the first output is a classifier's.
     pub agrees: Option<bool>,
+}
+
+impl Loss {
+    /// As a number.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn value(&self) -> std::result::Result<f64, LearnError> {
+        let value = self.sum.to_scalar::<f32>();
+        value.map(f64::from).map_err(|e| LearnError::step(&e))
+    }
 }
 
 /// What the quantised network learns.

@@ -5,6 +5,7 @@
 mod course;
 mod expected;
 mod plot;
+mod reconstruction;
 mod sensitivity;
 mod sites;
 pub(crate) mod text;
@@ -20,6 +21,7 @@ use crate::error::Error;
 use crate::output;
 use crate::verify::Verification;
 pub use course::{Check, Course};
+pub use reconstruction::{BlockReport, Reconstruction};
 pub use sensitivity::{Group, SensitivityReport};
 pub use sites::{LeftFloat, SitesReport, Summary};
 
@@ -45,7 +47,9 @@ pub struct Report {
     pub settings: BTreeMap<String, String>,
     /// The samples that were calibrated on and how they were prepared.
     pub calibration: String,
-    /// How learning went; `null` where nothing was learned.
+    /// How learning block by block went; `null` where no block learned.
+    pub reconstructed: Option<Reconstruction>,
+    /// How learning from end to end went; `null` where nothing was learned.
     pub learned: Option<Course>,
     /// Wall time from reading the float model to the finished graph; verification counts its own.
     pub seconds: f64,

@@ -18,6 +18,7 @@ pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
+pub mod variation;
 mod widths;
 
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod ablate;
+mod analyze;
 mod apply;
 mod bench;
 mod calibration;
@@ -50,6 +51,7 @@ enum Command {
     Apply(apply::Args),
     Verify(Box<verify::Args>),
     Sensitivity(Box<sensitivity::Args>),
+    Analyze(Box<analyze::Args>),
     Bench(bench::Args),
     Targets(targets::Args),
     Ablate(Box<ablate::Args>),
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
         Command::Sensitivity(args) => sensitivity::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Targets(args) => targets::run(&args),

@@ -9,6 +9,8 @@ mod reconstruction;
 mod sensitivity;
 mod sites;
 pub(crate) mod text;
+mod variation;
+mod variation_plot;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +26,7 @@ pub use course::{Check, Course};
 pub use reconstruction::{BlockReport, Reconstruction};
 pub use sensitivity::{Group, SensitivityReport};
 pub use sites::{LeftFloat, SitesReport, Summary};
+pub use variation::VariationReport;
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 1;

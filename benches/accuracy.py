@@ -55,7 +55,7 @@ BUDGETS = [
 ]
 
 
-def rows(args):
+def built_in(args):
     """The built-in rows."""
     if args.learned:
         forms = [(form, form.split()[1], row) for form in LEARNED_FORMS for row in LEARNED]
@@ -153,7 +153,7 @@ def main():
         work = pathlib.Path(folder)
         made = [
             quantise(args, model, calibration, preprocess, row, work / f"row{i}.onnx")
-            for i, row in enumerate(args.row or rows(args))
+            for i, row in enumerate(args.row or built_in(args))
         ]
         made = [row for row in made if row]
         files, tiny = [m["file"] for m in made], []

@@ -126,11 +126,20 @@ fn widest(channels: &Channels) -> f64 {
 }
 
 /// Sums of the powers 0 to 4, and the ends.
-#[derive(Default)]
 struct Powers {
     sums: [f64; 5],
     least: f32,
     most: f32,
+}
+
+impl Default for Powers {
+    fn default() -> Self {
+        Self {
+            sums: [0.0; 5],
+            least: f32::INFINITY,
+            most: f32::NEG_INFINITY,
+        }
+    }
 }
 
 impl Powers {

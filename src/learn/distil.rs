@@ -17,7 +17,7 @@ use super::LearnError;
 use super::checkpoint::{Checkpoint, Kept};
 use super::draw::{Draw, Random, split};
 use super::gradients::{self, Gradients};
-use super::loss::{Loss, Objective, loss};
+use super::loss::{Loss, Objective, mean};
 use super::network::Values;
 use super::pair::Pair;
 use super::state::{Leaves, Rates, State, Step};
@@ -237,14 +237,12 @@ impl Student<'_> {
             Ok((loss.value()?, loss.agrees))
         });
         let losses = losses.collect::<Result<Vec<_>, LearnError>>()?;
-        let count = losses.len() as f64;
-        let votes: Option<Vec<bool>> = losses.iter().map(|(_, agrees)| *agrees).collect();
-        let share = |votes: Vec<bool>| votes.iter().filter(|v| **v).count() as f64 / count;
+        let (held_out, agreement) = mean(&losses);
         Ok(Check {
             step,
             loss: mean_loss,
-            held_out: losses.iter().map(|(loss, _)| loss).sum::<f64>() / count,
-            agreement: votes.map(share),
+            held_out,
+            agreement,
             oscillation: self.oscillation(),
         })
     }
@@ -259,10 +257,7 @@ impl Student<'_> {
     }
 
     fn loss(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Loss, LearnError> {
-        let float = self.pair.teach(inputs)?;
-        let quantised = self.pair.try_out(inputs, leaves)?;
-        let compared = (&self.pair.outputs[..], &self.pair.features[..]);
-        loss(self.options.objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+        self.pair.loss(self.options.objective, inputs, leaves)
     }
 
     /// Loss and gradients of a step.

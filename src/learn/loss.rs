@@ -26,6 +26,15 @@ impl Loss {
     }
 }
 
+/// Mean of losses, and the share of samples on which both networks decide alike, where they decide.
+pub fn mean(losses: &[(f64, Option<bool>)]) -> (f64, Option<f64>) {
+    let count = losses.len() as f64;
+    let votes: Option<Vec<bool>> = losses.iter().map(|(_, agrees)| *agrees).collect();
+    let share = |votes: Vec<bool>| votes.iter().filter(|v| **v).count() as f64 / count;
+    let sum: f64 = losses.iter().map(|(loss, _)| loss).sum();
+    (sum / count, votes.map(share))
+}
+
 /// What the quantised network learns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

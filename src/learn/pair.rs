@@ -6,6 +6,7 @@ use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use super::LearnError;
+use super::loss::{Loss, Objective, loss};
 use super::network::{Network, Segment, Value, Values, message, segments};
 use super::sites::Products;
 use super::state::{Leaves, Rates, State};
@@ -118,20 +119,30 @@ impl<'a> Pair<'a> {
     }
 
     /// What the float network makes of it.
-    ///
-    /// # Errors
-    /// An operator does not take its operands.
-    pub fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
+    fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
         let leaves = self.float.leaves(false)?;
         self.run(&self.float, inputs, &leaves)
     }
 
     /// What the quantised network makes of it.
+    fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
+        self.run(&self.quantised, inputs, leaves)
+    }
+
+    /// How far the quantised network is from the float one on a sample.
     ///
     /// # Errors
-    /// An operator does not take its operands.
-    pub fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
-        self.run(&self.quantised, inputs, leaves)
+    /// An operator does not take its operands, or decisions are asked for where none are made.
+    pub fn loss(
+        &self,
+        objective: Objective,
+        inputs: &Values,
+        leaves: &[Leaves],
+    ) -> Result<Loss, LearnError> {
+        let float = self.teach(inputs)?;
+        let quantised = self.try_out(inputs, leaves)?;
+        let compared = (&self.outputs[..], &self.features[..]);
+        loss(objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
     }
 
     fn run(&self, side: &Side, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {

@@ -16,7 +16,7 @@ use super::LearnError;
 use super::distil::{self, pace};
 use super::draw::{Random, split};
 use super::gradients::{self, Gradients};
-use super::loss::{Objective, loss};
+use super::loss::{Loss, Objective, loss, mean};
 use super::network::Values;
 use super::pair::{Block, Pair};
 use super::state::{Leaves, Rates, State, Step};
@@ -193,19 +193,11 @@ impl Builder<'_> {
         let leaves = self.pair.quantised.leaves(false)?;
         let losses = self.held_out.par_iter().map(|&i| {
             let inputs = self.pair.inputs(&self.feeds.feed(i)?)?;
-            let float = self.pair.teach(&inputs)?;
-            let quantised = self.pair.try_out(&inputs, &leaves)?;
-            let compared = (&self.pair.outputs[..], &self.pair.features[..]);
-            let loss = loss(Objective::Values, compared, &quantised, &float);
-            let loss = loss.map_err(|e| LearnError::step(&e))?;
+            let loss = self.pair.loss(Objective::Values, &inputs, &leaves)?;
             Ok((loss.value()?, loss.agrees))
         });
         let losses = losses.collect::<Result<Vec<_>, LearnError>>()?;
-        let count = losses.len() as f64;
-        let votes: Option<Vec<bool>> = losses.iter().map(|(_, agrees)| *agrees).collect();
-        let share = |votes: Vec<bool>| votes.iter().filter(|v| **v).count() as f64 / count;
-        let sum: f64 = losses.iter().map(|(loss, _)| loss).sum();
-        Ok((sum / count, votes.map(share)))
+        Ok(mean(&losses))
     }
 
     /// Lets a block learn; its numbers from before stay where it comes no nearer to the float one on samples held out.
@@ -219,7 +211,9 @@ impl Builder<'_> {
         let held_out: Vec<usize> = (0..self.held_out.len()).collect();
         let mean = |losses: Vec<f64>| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         let before = mean(self.errors(block, &held_out, stores)?);
-        let unlearned = self.pair.quantised.states.clone();
+        let states = &self.pair.quantised.states;
+        let sites = block.quantised.sites.iter();
+        let unlearned: Vec<(usize, State)> = sites.map(|&it| (it, states[it].clone())).collect();
         let order = self.order(block, stores)?;
         for t in 0..self.options.steps {
             self.step(block, (number, t), &order, stores)?;
@@ -228,7 +222,9 @@ impl Builder<'_> {
         let after = mean(self.errors(block, &held_out, stores)?);
         let kept = after < before;
         if !kept {
-            self.pair.quantised.states = unlearned;
+            for (site, state) in unlearned {
+                self.pair.quantised.states[site] = state;
+            }
         }
         Ok(BlockReport {
             name: block.quantised.name.clone(),
@@ -284,8 +280,7 @@ impl Builder<'_> {
             damping: 0.0,
         };
         for &site in sites {
-            let state: &mut State = &mut self.pair.quantised.states[site];
-            state.step(&gradients[site], step);
+            self.pair.quantised.states[site].step(&gradients[site], step);
         }
         Ok(())
     }
@@ -324,7 +319,7 @@ impl Builder<'_> {
         sample: usize,
         leaves: &[Leaves],
         stores: &Stores,
-    ) -> Result<super::loss::Loss, LearnError> {
+    ) -> Result<Loss, LearnError> {
         let targets = &block.quantised.writes;
         let values = stores.quantised.read(sample, &block.quantised.reads)?;
         let float = stores.float.read(sample, targets)?;

@@ -32,16 +32,17 @@ fn the_report_says_what_each_block_learned() {
     }
     // Nine of ten of 64 images, one in eight of those held out.
     assert_eq!(learned["samples"], serde_json::json!([51, 7]));
-    assert_eq!(learned["kept"], true);
+    let kept = learned["after"].as_f64() < learned["before"].as_f64();
+    assert_eq!(learned["kept"].as_bool(), Some(kept));
 }
 
 #[test]
 fn aiqvit_keeps_to_its_share_of_the_work_and_its_branches_can_be_left_out() {
     let args = ["--method", "aiqvit", "--block-steps", "2"];
-    let with = report(&[&args[..], &["--rank", "auto=20"]].concat());
+    let with = report(&[&args[..], &["--rank", "auto=5"]].concat());
     let macs = with["summary"]["low_rank"]["macs"].as_f64().unwrap();
-    assert!(macs > 10.0 && macs <= 20.0, "{macs}");
-    let without = [&args[..], &["--rank", "auto=20", "--without", "low-rank"]].concat();
+    assert!(macs > 2.0 && macs <= 5.0, "{macs}");
+    let without = [&args[..], &["--rank", "auto=5", "--without", "low-rank"]].concat();
     assert!(report(&without)["summary"]["low_rank"].is_null());
 }
 

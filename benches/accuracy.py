@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Print the README's accuracy table again: each form quantised by vitq, judged in ONNX Runtime.
 
-    cargo build --release && python benches/accuracy.py [--digits] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
+    cargo build --release && python benches/accuracy.py [--digits] [--learned] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
 
 Without --digits: the trained ViT-Tiny and the ImageNet images under ../shared, calibrated on the first 32 calibration
 images, judged by ../shared/tools/evaluate.py on the 300 test images (--tiny: on tiny_imagenet_val as well).
 With --digits: the model and the images of fixtures/digits.
+With --learned: the rows are what learning adds at W4A4 and W3A3 (a build with --features learn).
 Columns: top-1 (%), agreement of top-1 with float (%), SQNR of the logits (dB), Linears left float, seconds of vitq.
 """
 
@@ -33,12 +34,33 @@ ROWS = [
     "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
 ]
 
+# With --learned: what learning adds to the closed form in equal steps, and what each part of AIQViT is worth.
+LEARNED = [
+    "closed form:",
+    "reconstruct: --method reconstruct",
+    "aiqvit: --method aiqvit --rank auto=20",
+    "aiqvit without low-rank: --method aiqvit --without low-rank",
+    "aiqvit without focusing: --method aiqvit --rank auto=20 --without focusing",
+    "aiqvit without curriculum: --method aiqvit --rank auto=20 --without curriculum",
+    "closed-form branches: --rank auto=20",
+    "train: train --steps 400 --batch 16 --rate 4",
+]
+LEARNED_FORMS = ["--bits w4a4 --scope all --edge-bits 8", "--bits w3a3 --scope all --edge-bits 8"]
+
 # Only for the ViT-Tiny: budgets follow a model's size.
 BUDGETS = [
     "Mixed, as large as W4A8: --budget size=4060kB",
     "Mixed, 5 MB: --budget size=5MB",
     "Mixed, drop=5: --budget drop=5",
 ]
+
+
+def built_in(args):
+    """The built-in rows."""
+    if args.learned:
+        forms = [(form, form.split()[1], row) for form in LEARNED_FORMS for row in LEARNED]
+        return [f"{bits}, {row} {form}" for form, bits, row in forms]
+    return ROWS if args.digits else ROWS + BUDGETS
 
 
 def quantise(args, model, calibration, preprocess, row, out):
@@ -112,6 +134,7 @@ def main():
     """Quantise each row, judge all, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", action="store_true")
+    parser.add_argument("--learned", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--row", action="append", help="'NAME: vitq arguments'; 'NAME: train arguments' trains; replaces the built-in rows")
     parser.add_argument("--vitq", type=pathlib.Path, default=ROOT / "target/release/vitq")
@@ -130,7 +153,7 @@ def main():
         work = pathlib.Path(folder)
         made = [
             quantise(args, model, calibration, preprocess, row, work / f"row{i}.onnx")
-            for i, row in enumerate(args.row or (ROWS if args.digits else ROWS + BUDGETS))
+            for i, row in enumerate(args.row or built_in(args))
         ]
         made = [row for row in made if row]
         files, tiny = [m["file"] for m in made], []

@@ -29,6 +29,10 @@ pub const CALIBRATION_SAMPLES: usize = 32;
 /// Work of the low-rank branches that are chosen by themselves, for each of the Linears' multiply-accumulates.
 pub const RANK_SHARE: f64 = 0.02;
 
+/// Most samples that blocks learn from: their values wait between two blocks.
+#[cfg(feature = "learn")]
+pub const RECONSTRUCTION_SAMPLES: usize = 1024;
+
 /// Widest activations that residual streams are rotated for. A rotation spreads outliers, which pays where codes are few: on
 /// ViT-Tiny (2,000 images that nothing was chosen on) agreement with float at W4A4 goes from 58.4 to 62.2 %. At W4A6, W6A6, W8A8 and W4A8
 /// the logits come nearer too (0.2 to 0.9 dB), but the decisions do not: 78.3 to 77.8, 89.1 to 89.5, 96.1 to 95.7 and 81.6 to 79.7 %.
@@ -54,7 +58,9 @@ pub struct Quantizer {
     pub(crate) settings: Settings,
     pub(crate) samples: usize,
     pub(crate) budget: Option<Budget>,
-    auto_rank: bool,
+    auto_rank: Option<f64>,
+    #[cfg(feature = "learn")]
+    reconstruction: Option<crate::learn::BlockOptions>,
     #[cfg(feature = "learn")]
     learning: Option<Learning>,
     pub(crate) target: Target,
@@ -75,9 +81,20 @@ pub struct Learning {
 #[cfg(feature = "learn")]
 impl Learning {
     fn count(&self, samples: &Dataset) -> usize {
-        let most = samples.len() - samples.len() / 10;
-        self.samples.unwrap_or(most)
+        self.samples.unwrap_or_else(|| nine_of_ten(samples))
     }
+}
+
+/// How many samples blocks learn from.
+#[cfg(feature = "learn")]
+fn block_samples(samples: &Dataset) -> usize {
+    nine_of_ten(samples).min(RECONSTRUCTION_SAMPLES)
+}
+
+/// The others are left to verify on.
+#[cfg(feature = "learn")]
+fn nine_of_ten(samples: &Dataset) -> usize {
+    samples.len() - samples.len() / 10
 }
 
 /// Files of one quantisation.
@@ -115,7 +132,9 @@ impl Quantizer {
             settings: Settings::default(),
             samples: CALIBRATION_SAMPLES,
             budget: None,
-            auto_rank: false,
+            auto_rank: None,
+            #[cfg(feature = "learn")]
+            reconstruction: None,
             #[cfg(feature = "learn")]
             learning: None,
             target: ONNX_RUNTIME,
@@ -151,9 +170,18 @@ impl Quantizer {
         self
     }
 
-    /// Whether low-rank branches are added where they take the most error away, within [`RANK_SHARE`].
-    pub fn auto_rank(mut self, auto_rank: bool) -> Self {
-        self.auto_rank = auto_rank;
+    /// Adds low-rank branches where they take the most error away, for at most this share of the Linears' multiply-accumulates
+    /// ([`RANK_SHARE`] is a usual one).
+    pub fn auto_rank(mut self, share: Option<f64>) -> Self {
+        self.auto_rank = share;
+        self
+    }
+
+    /// Lets the quantised network learn block by block behind calibration, from nine of ten samples, at most
+    /// [`RECONSTRUCTION_SAMPLES`].
+    #[cfg(feature = "learn")]
+    pub fn reconstruction(mut self, options: crate::learn::BlockOptions) -> Self {
+        self.reconstruction = Some(options);
         self
     }
 
@@ -168,9 +196,8 @@ impl Quantizer {
     #[cfg_attr(not(feature = "learn"), expect(unused_variables))]
     fn seen(&self, calibration: &Dataset) -> usize {
         #[cfg(feature = "learn")]
-        if let Some(learning) = &self.learning {
-            return self.samples.max(learning.count(calibration));
-        }
+        return self.samples.max(self.learned_from(calibration));
+        #[cfg(not(feature = "learn"))]
         self.samples
     }
 
@@ -215,6 +242,7 @@ impl Quantizer {
             target: self.target.name,
             settings: outcome.plan.settings.clone(),
             calibration: calibration.first(self.samples).describe(),
+            reconstructed: outcome.reconstructed.clone(),
             learned: outcome.learned.clone(),
             seconds,
             sites: SitesReport::new(&model, &outcome, &self.target),
@@ -261,8 +289,38 @@ impl Quantizer {
             }
         }
         #[cfg(feature = "learn")]
+        self.reconstruct(model, &mut best, calibration, progress)?;
+        #[cfg(feature = "learn")]
         self.learn(model, &mut best, calibration, progress)?;
         Ok(best)
+    }
+
+    /// How many samples, the first ones, are learned from.
+    #[cfg(feature = "learn")]
+    fn learned_from(&self, samples: &Dataset) -> usize {
+        let blocks = self.reconstruction.map(|_| block_samples(samples));
+        let network = self.learning.as_ref().map(|it| it.count(samples));
+        blocks.max(network).unwrap_or(0)
+    }
+
+    /// Improves the numbers block by block, where that is asked for.
+    #[cfg(feature = "learn")]
+    fn reconstruct(
+        &self,
+        model: &FloatModel,
+        outcome: &mut Outcome,
+        samples: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        if let Some(options) = &self.reconstruction {
+            let written = model.written(outcome.plan.rotation)?;
+            let form = (written.graph(), written.structure());
+            let feeds = Batches::new(samples, 0..block_samples(samples), model.batch());
+            let plan = &mut outcome.plan;
+            let report = crate::learn::reconstruct(form, plan, &feeds, options, progress)?;
+            outcome.reconstructed = Some(report);
+        }
+        Ok(())
     }
 
     /// Improves the numbers by gradients, where that is asked for.
@@ -297,9 +355,9 @@ impl Quantizer {
         let (graph, structure) = (written.graph(), written.structure());
         let mut settings = self.settings.clone();
         settings.weight_only = self.target.weight_only(structure);
-        if self.auto_rank {
+        if let Some(share) = self.auto_rank {
             let form = (graph, structure, feeds as &dyn Feeds);
-            settings.ranks = ranks::choose(form, &settings, RANK_SHARE, progress)?;
+            settings.ranks = ranks::choose(form, &settings, share, progress)?;
         }
         let mut outcome = calibrate::calibrate(graph, structure, feeds, &settings, progress)?;
         outcome.plan.model = model.fingerprint.clone();
@@ -452,7 +510,7 @@ impl Quantizer {
         let without: Vec<_> = s.without.iter().map(|part| part.name()).collect();
         let mixed = s.widths.as_ref().map_or("", |_| ", site by site");
         let rank = match (&s.ranks, self.auto_rank) {
-            (_, true) | (Ranks::Sites(_), _) => "auto".into(),
+            (_, Some(_)) | (Ranks::Sites(_), _) => "auto".into(),
             (Ranks::None, _) => "0".into(),
             (Ranks::All(rank), _) => rank.to_string(),
         };

@@ -134,7 +134,7 @@ pub enum Activation {
     Codebook {
         /// Unit of the grid, > 0.
         scale: f32,
-        /// Ascending; each begins where the one before ends, and zero lies within one of them.
+        /// Ascending; each begins where the one before ends. Zero lies within one of them, or below the first.
         segments: Vec<Segment>,
     },
 }

@@ -8,8 +8,10 @@ use vitq_passes::structure::{Site, Structure};
 use super::fold::{Channels, Fold};
 use super::guard::Guard;
 use super::linear::Solved;
+use super::operand::tensor;
+use super::product::{Rounding, heads};
 use super::{CalibrateError, Calibration, Feeds, Progress, Settings};
-use crate::walk::{Program, Walk};
+use crate::walk::{Program, Walk, World};
 
 /// The walk's state, and what differs between the settings.
 pub struct Bench<'a> {
@@ -123,11 +125,39 @@ impl Bench<'_> {
         index: usize,
         bits: u32,
     ) -> Result<f64, CalibrateError> {
+        let (_, left, right) = self.state.product_quantisers(walk, index, bits)?;
+        self.rounded_db(walk, index, (&left, &right, None))
+    }
+
+    /// The same with one head after the other quantised; nothing where there is but one.
+    pub fn head_dbs(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        bits: u32,
+    ) -> Result<Vec<f64>, CalibrateError> {
+        let site = &self.state.structure.sites[index];
+        let operand = tensor(walk, site, 0, 0, World::Float)?;
+        let count = heads(operand.shape());
+        if count < 2 {
+            return Ok(Vec::new());
+        }
+        let (_, left, right) = self.state.product_quantisers(walk, index, bits)?;
+        (0..count)
+            .map(|head| self.rounded_db(walk, index, (&left, &right, Some(head))))
+            .collect()
+    }
+
+    fn rounded_db(
+        &self,
+        walk: &Walk<'_>,
+        index: usize,
+        rounding: Rounding<'_>,
+    ) -> Result<f64, CalibrateError> {
         let state = &self.state;
-        let (_, left, right) = state.product_quantisers(walk, index, bits)?;
         self.guard
             .sqnr_with(state, walk, 0..self.guard.inputs(), |walk, lane| {
-                state.product_alone(walk, index, lane, (&left, &right))
+                state.product_alone(walk, index, lane, rounding)
             })
     }
 }

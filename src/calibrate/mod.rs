@@ -18,6 +18,7 @@ pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
 mod tests;
+pub mod variation;
 mod widths;
 
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 use crate::budget::Kept;
 use crate::input::{Array, InputError};
 use crate::quant::FLOAT_BITS;
-use crate::report::Course;
+use crate::report::{Course, Reconstruction};
 use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
@@ -108,6 +109,8 @@ pub struct Settings {
     pub widths: Option<Widths>,
     /// Low-rank branches beside the rounded weights.
     pub ranks: Ranks,
+    /// Whether attention weights have evenly spaced levels over one interval (AIQViT), rather than the codes that suit them best.
+    pub focusing: bool,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,
     /// Sites by name whose weight alone is quantised.
@@ -131,6 +134,7 @@ impl Default for Settings {
             edge_bits: None,
             widths: None,
             ranks: Ranks::None,
+            focusing: false,
             keep_float: Vec::new(),
             weight_only: Vec::new(),
             without: Vec::new(),
@@ -171,7 +175,9 @@ pub struct Outcome {
     pub sqnr_db: Option<f64>,
     /// The budget that the widths were chosen for.
     pub budget: Option<Kept>,
-    /// How learning behind calibration went.
+    /// How learning behind calibration went, block by block.
+    pub reconstructed: Option<Reconstruction>,
+    /// How learning behind calibration went, from end to end.
     pub learned: Option<Course>,
 }
 
@@ -422,6 +428,7 @@ pub fn calibrate(
         sites,
         sqnr_db,
         budget: None,
+        reconstructed: None,
         learned: None,
     })
 }

@@ -28,11 +28,17 @@ pub enum Part {
     Logarithm,
     /// Sites that spoil the network are mended or stay float.
     Guard,
+    /// Low-rank branches beside the rounded weights (AIQViT).
+    LowRank,
+    /// Attention weights in one interval that learns (AIQViT).
+    Focusing,
+    /// Samples from easy to hard (AIQViT).
+    Curriculum,
 }
 
 impl Part {
     /// All of them, in the order in which they act.
-    pub const ALL: [Part; 11] = [
+    pub const ALL: [Part; 14] = [
         Part::Rotation,
         Part::Fold,
         Part::Migration,
@@ -44,7 +50,13 @@ impl Part {
         Part::Bias,
         Part::Logarithm,
         Part::Guard,
+        Part::LowRank,
+        Part::Focusing,
+        Part::Curriculum,
     ];
+
+    /// Those that only AIQViT's learning has.
+    pub const AIQVIT: [Part; 3] = [Part::LowRank, Part::Focusing, Part::Curriculum];
 
     /// As the command line has it.
     pub fn name(self) -> &'static str {
@@ -60,6 +72,9 @@ impl Part {
             Part::Bias => "bias",
             Part::Logarithm => "logarithm",
             Part::Guard => "guard",
+            Part::LowRank => "low-rank",
+            Part::Focusing => "focusing",
+            Part::Curriculum => "curriculum",
         }
     }
 
@@ -77,6 +92,9 @@ impl Part {
             Part::Bias => "the bias takes away the mean error",
             Part::Logarithm => "logarithmic codes after Softmax",
             Part::Guard => "sites that spoil the network are mended",
+            Part::LowRank => "low-rank branches learn (--method aiqvit)",
+            Part::Focusing => "attention weights in one interval that learns (--method aiqvit)",
+            Part::Curriculum => "samples from easy to hard (--method aiqvit)",
         }
     }
 }

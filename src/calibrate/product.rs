@@ -17,6 +17,9 @@ use crate::walk::{SiteOutput, Walk, World};
 /// Lanes that the competing forms of codes are compared on.
 const JUDGES: usize = 4;
 
+/// Quantisers of both operands, and the head that they are for where they are not for all.
+pub(super) type Rounding<'q> = (&'q Activation, &'q Activation, Option<usize>);
+
 /// Every element of an operand is seen: enough not to widen its range for fear of the few that were.
 const EACH: usize = usize::MAX;
 
@@ -49,12 +52,14 @@ impl Calibration<'_> {
             self.operand_histograms(walk, index, 1)?,
         );
         let right = self.range(&right, bits, EACH);
-        let mut candidates = vec![self.range(&left, bits, EACH)];
-        // Logarithmic codes are those of a Softmax itself; weights that were mixed since may even be negative.
-        let pure = self.graph.is(site.activation.node, "Softmax") && !self.settings.symmetric;
-        if pure && site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
-            candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
-        }
+        // Those of a Softmax itself; weights that were mixed since may even be negative.
+        let weights = site.kind == SiteKind::AttentionValue
+            && self.graph.is(site.activation.node, "Softmax")
+            && !self.settings.symmetric;
+        let candidates = match weights {
+            true => self.attention_weights(&left, bits),
+            false => vec![self.range(&left, bits, EACH)],
+        };
         let mut best: Option<(f64, Activation)> = None;
         for left in candidates {
             let error = self.product_error(walk, index, &left, &right)?;
@@ -66,6 +71,20 @@ impl Calibration<'_> {
             return Err(CalibrateError::NoInputs);
         };
         Ok((error, left, right))
+    }
+
+    /// Quantisers that attention weights can have.
+    fn attention_weights(&self, groups: &[Histogram], bits: u32) -> Vec<Activation> {
+        let points = Histogram::merged(groups).points();
+        if self.settings.focusing {
+            let most = points.values.last().copied().unwrap_or(1.0);
+            return quant::intervals(most, bits).collect();
+        }
+        let mut candidates = vec![self.range(groups, bits, EACH)];
+        if self.settings.has(Part::Logarithm) {
+            candidates.push(quant::log(&points, bits));
+        }
+        candidates
     }
 
     /// Histograms of an operand over each group of lanes.
@@ -122,7 +141,7 @@ impl Calibration<'_> {
                 &*tensor(walk, site, lane, 1, world)?,
             );
             let exact = multiply(operands, None)?;
-            let rounded = multiply(operands, Some((left, right)))?;
+            let rounded = multiply(operands, Some((left, right, None)))?;
             error += squared_distance(&exact.1, &rounded.1);
             signal += square_sum(&exact.1);
         }
@@ -138,6 +157,7 @@ impl Calibration<'_> {
         quantisers: Option<(&Activation, &Activation)>,
     ) -> Result<SiteOutput, CalibrateError> {
         let at = |world, quantisers| self.product_result(walk, index, (lane, world), quantisers);
+        let quantisers = quantisers.map(|(left, right)| (left, right, None));
         let rounds = quantisers.is_some() && self.recipe.sequential;
         let quantised = (rounds || walk.differs(lane))
             .then(|| at(World::Quantised, quantisers))
@@ -154,7 +174,7 @@ impl Calibration<'_> {
         walk: &Walk<'_>,
         index: usize,
         lane: usize,
-        quantisers: (&Activation, &Activation),
+        quantisers: Rounding<'_>,
     ) -> Result<SiteOutput, CalibrateError> {
         let float = self.product_result(walk, index, (lane, World::Float), Some(quantisers))?;
         Ok(SiteOutput {
@@ -168,7 +188,7 @@ impl Calibration<'_> {
         walk: &Walk<'_>,
         index: usize,
         (lane, world): (usize, World),
-        quantisers: Option<(&Activation, &Activation)>,
+        quantisers: Option<Rounding<'_>>,
     ) -> Result<Tensor, CalibrateError> {
         let site = &self.structure.sites[index];
         let operands = (
@@ -202,16 +222,37 @@ fn failed(message: &str) -> CalibrateError {
     .into()
 }
 
+/// Heads of an attention product's operand `[batch, heads, rows, columns]`; one where it has no such axis.
+pub(super) fn heads(shape: &[usize]) -> usize {
+    match shape {
+        [_, heads, _, _] => *heads,
+        _ => 1,
+    }
+}
+
+fn round_head(quantiser: &Activation, values: &mut [f32], shape: &[usize], head: Option<usize>) {
+    let heads = heads(shape);
+    let size = shape.iter().rev().take(2).product::<usize>().max(1);
+    match head {
+        None => quant::apply(quantiser, values),
+        Some(head) => {
+            let parts = values.chunks_mut(size).enumerate();
+            let chosen = parts.filter(|(i, _)| i % heads == head);
+            chosen.for_each(|(_, part)| quant::apply(quantiser, part));
+        }
+    }
+}
+
 /// `[…, m, k] · […, k, n]` with leading axes alike, each operand quantised first if asked for.
 fn multiply(
     (left, right): (&Tensor, &Tensor),
-    quantisers: Option<(&Activation, &Activation)>,
+    quantisers: Option<Rounding<'_>>,
 ) -> Result<(Vec<usize>, Vec<f32>), CalibrateError> {
     let floats = |t| crate::walk::floats(t).map_err(|e| failed(&format!("{e:#}")));
     let (mut a, mut b) = (Cow::Borrowed(floats(left)?), Cow::Borrowed(floats(right)?));
-    if let Some((l, r)) = quantisers {
-        quant::apply(l, a.to_mut());
-        quant::apply(r, b.to_mut());
+    if let Some((l, r, head)) = quantisers {
+        round_head(l, a.to_mut(), left.shape(), head);
+        round_head(r, b.to_mut(), right.shape(), head);
     }
     let rank = left.rank();
     if rank < 2 || right.rank() != rank || left.shape()[..rank - 2] != right.shape()[..rank - 2] {

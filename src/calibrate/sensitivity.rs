@@ -98,7 +98,7 @@ pub fn measure(
     })
 }
 
-fn settings(bits: u32, scope: Scope) -> Settings {
+pub(super) fn settings(bits: u32, scope: Scope) -> Settings {
     Settings {
         weight_bits: bits,
         activation_bits: bits,
@@ -109,7 +109,7 @@ fn settings(bits: u32, scope: Scope) -> Settings {
     }
 }
 
-fn cost_of(
+pub(super) fn cost_of(
     bench: &mut Bench<'_>,
     walk: &Walk<'_>,
     index: usize,

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vitq::calibrate::{Part, Settings};
+use vitq::calibrate::Part;
 use vitq::input::Dataset;
 use vitq::verify::Verification;
 use vitq::{FloatModel, Source};
 
 use super::progress::Bar;
+#[cfg(feature = "learn")]
+use super::threads;
 use super::{Verdict, calibration, print};
 
 /// See what each part of the recipe is worth on your model: quantise with all of them, then without each in turn
@@ -48,6 +50,10 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
+    #[cfg(feature = "learn")]
+    if let Some(verdict) = threads::again(calibration.learns())? {
+        return Ok(verdict);
+    }
     calibration.threads.apply()?;
     let model = FloatModel::open(&args.model)?;
     let samples = calibration.source().open(&model)?;
@@ -66,14 +72,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         samples: &samples,
         evaluation: evaluation.transpose()?,
     };
-    let settings = calibration.settings();
-    let left_out = Part::ALL
-        .into_iter()
-        .filter(|part| settings.has(*part))
-        .map(Some);
     let mut rows = Vec::new();
-    for without in [None].into_iter().chain(left_out) {
-        rows.push(row(args, &data, settings.clone(), without)?);
+    for without in [None].into_iter().chain(calibration.parts().map(Some)) {
+        rows.push(row(args, &data, without)?);
     }
     if args.json {
         print::text(&serde_json::to_string_pretty(&rows)?)?;
@@ -89,14 +90,8 @@ struct Data<'a> {
     evaluation: Option<Dataset>,
 }
 
-fn row(
-    args: &Args,
-    data: &Data<'_>,
-    mut settings: Settings,
-    without: Option<Part>,
-) -> anyhow::Result<Row> {
-    settings.without.extend(without);
-    let quantizer = args.calibration.quantizer().settings(settings);
+fn row(args: &Args, data: &Data<'_>, without: Option<Part>) -> anyhow::Result<Row> {
+    let quantizer = args.calibration.quantizer_without(without);
     let bar = Bar::new(args.calibration.quiet);
     let (outcome, verification) =
         quantizer.try_out(data.model, data.samples, data.evaluation.as_ref(), &bar)?;

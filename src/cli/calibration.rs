@@ -6,10 +6,15 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use vitq::calibrate::{Codes, Effort, Part, Ranks, Scope, Settings};
+#[cfg(feature = "learn")]
+use vitq::learn::BlockOptions;
+use vitq::pipeline::RANK_SHARE;
 use vitq::quant::FLOAT_BITS;
 use vitq::{Budget, CALIBRATION_SAMPLES, Quantizer, Source};
 use vitq_passes::target::Target;
 
+#[cfg(feature = "learn")]
+use super::method::{self, Method};
 use super::{preprocessing, targets, threads};
 
 /// Samples, widths and searches.
@@ -44,15 +49,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=8))]
     edge_bits: Option<u32>,
     /// Add what rounding the weights left over as a branch of low rank to each Linear: two small float products. N for all, or
-    /// auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds. Weights of 8 bits get none. Mixed widths (--budget size=…) gain more
-    /// for the same room
-    #[arg(
-        long,
-        value_name = "N|auto",
-        default_value = "0",
-        conflicts_with = "budget"
-    )]
-    rank: Rank,
+    /// auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds (auto=10: 10 %). Weights of 8 bits get none. Mixed widths
+    /// (--budget size=…) gain more for the same room [default: 0; with --method aiqvit: auto]
+    #[arg(long, value_name = "N|auto|auto=PERCENT", conflicts_with = "budget")]
+    rank: Option<Rank>,
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     pub target: Target,
@@ -76,6 +76,9 @@ pub struct Args {
     /// Only errors: no bar, no summary
     #[arg(long, short)]
     pub quiet: bool,
+    #[cfg(feature = "learn")]
+    #[command(flatten)]
+    method: method::Args,
     #[command(flatten)]
     pub threads: threads::Args,
     #[command(flatten)]
@@ -92,19 +95,81 @@ impl Args {
         }
     }
 
-    fn without(&self) -> Vec<Part> {
+    /// The parts of the recipe that are at work.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        let without = self.without(None);
+        let parts = Part::ALL.into_iter();
+        parts.filter(move |part| {
+            !without.contains(part) && (self.is_aiqvit() || !Part::AIQVIT.contains(part))
+        })
+    }
+
+    fn without(&self, more: Option<Part>) -> Vec<Part> {
         let guard = self.no_guard.then_some(Part::Guard);
-        self.without.iter().copied().chain(guard).collect()
+        let without = self.without.iter().copied().chain(guard);
+        without.chain(more).collect()
     }
 
     /// The quantiser that they describe.
     pub fn quantizer(&self) -> Quantizer {
-        Quantizer::new()
-            .settings(self.settings())
+        self.quantizer_without(None)
+    }
+
+    /// The same without one more part of the recipe.
+    pub fn quantizer_without(&self, part: Option<Part>) -> Quantizer {
+        let settings = self.settings(self.without(part));
+        let rank = self.rank(&settings);
+        let quantizer = Quantizer::new();
+        #[cfg(feature = "learn")]
+        let quantizer = self.reconstructing(quantizer, &settings);
+        quantizer
+            .settings(settings)
             .samples(self.samples.get())
             .budget(self.budget)
-            .auto_rank(self.rank == Rank::Auto)
+            .auto_rank(rank.share())
             .target(self.target)
+    }
+
+    /// Whether blocks learn behind calibration.
+    #[cfg(feature = "learn")]
+    pub fn learns(&self) -> bool {
+        self.method.method != Method::ClosedForm
+    }
+
+    #[cfg(feature = "learn")]
+    fn reconstructing(&self, quantizer: Quantizer, settings: &Settings) -> Quantizer {
+        let options = match self.method.method {
+            Method::ClosedForm => return quantizer,
+            Method::Reconstruct => BlockOptions::default(),
+            Method::Aiqvit => BlockOptions {
+                curriculum: settings.has(Part::Curriculum),
+                ..BlockOptions::aiqvit()
+            },
+        };
+        quantizer.reconstruction(BlockOptions {
+            steps: self.method.block_steps,
+            seed: self.seed,
+            ..options
+        })
+    }
+
+    #[cfg(feature = "learn")]
+    fn is_aiqvit(&self) -> bool {
+        self.method.method == Method::Aiqvit
+    }
+
+    #[cfg(not(feature = "learn"))]
+    fn is_aiqvit(&self) -> bool {
+        false
+    }
+
+    fn rank(&self, settings: &Settings) -> Rank {
+        match self.rank {
+            _ if self.is_aiqvit() && !settings.has(Part::LowRank) => Rank::Fixed(0),
+            Some(rank) => rank,
+            None if self.is_aiqvit() => Rank::Auto(RANK_SHARE),
+            None => Rank::Fixed(0),
+        }
     }
 
     fn bits(&self) -> Widths {
@@ -119,9 +184,9 @@ impl Args {
     }
 
     /// What is asked of the numbers.
-    pub fn settings(&self) -> Settings {
+    fn settings(&self, without: Vec<Part>) -> Settings {
         let bits = self.bits();
-        Settings {
+        let settings = Settings {
             weight_bits: bits.weights,
             activation_bits: bits.activations,
             scope: self.scope.into(),
@@ -130,11 +195,15 @@ impl Args {
             symmetric: self.target.is_symmetric(),
             edge_bits: self.edge_bits,
             widths: None,
-            ranks: self.rank.ranks(),
             keep_float: self.keep_float.clone(),
-            weight_only: Vec::new(),
-            without: self.without(),
+            without,
             seed: self.seed,
+            ..Settings::default()
+        };
+        Settings {
+            ranks: self.rank(&settings).ranks(),
+            focusing: self.is_aiqvit() && settings.has(Part::Focusing),
+            ..settings
         }
     }
 }
@@ -148,15 +217,23 @@ fn part(name: &str) -> Result<Part, String> {
 /// Rank of low-rank branches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rank {
-    Auto,
+    /// Share of the Linears' multiply-accumulates.
+    Auto(f64),
     Fixed(usize),
 }
 
 impl Rank {
     fn ranks(self) -> Ranks {
         match self {
-            Rank::Auto | Rank::Fixed(0) => Ranks::None,
+            Rank::Auto(_) | Rank::Fixed(0) => Ranks::None,
             Rank::Fixed(rank) => Ranks::All(rank),
+        }
+    }
+
+    fn share(self) -> Option<f64> {
+        match self {
+            Rank::Auto(share) => Some(share),
+            Rank::Fixed(_) => None,
         }
     }
 }
@@ -171,9 +248,15 @@ impl FromStr for Rank {
                 .filter(|rank| *rank <= 1024)
                 .map(Rank::Fixed)
         };
-        let auto = (text == "auto").then_some(Rank::Auto);
-        auto.or_else(fixed)
-            .ok_or_else(|| "give auto, or a rank from 0 (none) to 1024".into())
+        let percent = || {
+            let percent: f64 = text.strip_prefix("auto=")?.parse().ok()?;
+            let known = percent > 0.0 && percent <= 100.0;
+            known.then_some(Rank::Auto(percent / 100.0))
+        };
+        let auto = (text == "auto").then_some(Rank::Auto(RANK_SHARE));
+        auto.or_else(percent).or_else(fixed).ok_or_else(|| {
+            "give auto, auto= with percent above 0, or a rank from 0 (none) to 1024".into()
+        })
     }
 }
 

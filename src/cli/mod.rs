@@ -1,10 +1,13 @@
 //! The command line: one file a command.
 
 mod ablate;
+mod analyze;
 mod apply;
 mod bench;
 mod calibration;
 mod inspect;
+#[cfg(feature = "learn")]
+mod method;
 mod plan;
 mod preprocessing;
 mod print;
@@ -48,6 +51,7 @@ enum Command {
     Apply(apply::Args),
     Verify(Box<verify::Args>),
     Sensitivity(Box<sensitivity::Args>),
+    Analyze(Box<analyze::Args>),
     Bench(bench::Args),
     Targets(targets::Args),
     Ablate(Box<ablate::Args>),
@@ -76,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
         Command::Sensitivity(args) => sensitivity::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Targets(args) => targets::run(&args),

@@ -7,6 +7,8 @@ use vitq::report::SitesReport;
 use vitq::{FloatModel, output, plan_file};
 
 use super::progress::Bar;
+#[cfg(feature = "learn")]
+use super::threads;
 use super::{Verdict, calibration, print};
 
 /// Calibrate only: write every decision as a plan, which `vitq apply` turns into a model
@@ -30,6 +32,10 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
+    #[cfg(feature = "learn")]
+    if let Some(verdict) = threads::again(calibration.learns())? {
+        return Ok(verdict);
+    }
     calibration.threads.apply()?;
     let arrays = plan_file::arrays_path(&args.out);
     ensure!(

@@ -6,6 +6,8 @@ use vitq::report::Report;
 use vitq::{Job, Quantizer, Source, output};
 
 use super::progress::Bar;
+#[cfg(feature = "learn")]
+use super::threads;
 use super::{Verdict, bench, calibration, print};
 
 /// Quantise a float model: calibrate on images, write the quantised ONNX, verify it
@@ -44,6 +46,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    #[cfg(feature = "learn")]
+    if let Some(verdict) = threads::again(args.calibration.learns())? {
+        return Ok(verdict);
+    }
     quantise(args, &args.calibration.quantizer())?;
     Ok(Verdict::Met)
 }

@@ -2,13 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 use vitq::learn::{Checkpoint, Objective, Options};
 use vitq::{Budget, Learning, output};
 
-use super::{Verdict, quantize};
+use super::{Verdict, quantize, threads};
 
 /// Quantise, then let the quantised model learn to decide as the float one does: for 4 bits and fewer
 ///
@@ -77,7 +76,7 @@ impl From<ObjectiveName> for Objective {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    if let Some(verdict) = in_one_thread_each()? {
+    if let Some(verdict) = threads::again(true)? {
         return Ok(verdict);
     }
     check_outputs(args)?;
@@ -147,24 +146,4 @@ fn positive(text: &str) -> Result<f32, String> {
         .ok()
         .filter(|factor: &f32| *factor > 0.0 && *factor <= 100.0)
         .ok_or_else(|| "a factor above 0, at most 100".into())
-}
-
-/// candle's own threads spin while they wait for each other, which took half of the time where samples already run side by
-/// side. Their number is only read from the environment, so the command runs once more with it set.
-fn in_one_thread_each() -> anyhow::Result<Option<Verdict>> {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(THREADS).is_some() {
-        return Ok(None);
-    }
-    let program = std::env::current_exe().context("the program's own file is not known")?;
-    let status = Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(THREADS, "1")
-        .status()?;
-    match status.code() {
-        Some(0) => Ok(Some(Verdict::Met)),
-        Some(1) => Ok(Some(Verdict::Missed)),
-        Some(code) => std::process::exit(code),
-        None => bail!("the command was ended from outside"),
-    }
 }

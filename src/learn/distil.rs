@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::Serialize;
 use vitq_passes::ir::Graph;
@@ -16,10 +15,10 @@ use vitq_passes::structure::Structure;
 
 use super::LearnError;
 use super::checkpoint::{Checkpoint, Kept};
-use super::draw::{Draw, Random};
-use super::kernels::read;
-use super::loss::{Loss, Objective, loss};
-use super::network::{Value, Values};
+use super::draw::{Draw, Random, split};
+use super::gradients::{self, Gradients};
+use super::loss::{Loss, Objective, mean};
+use super::network::Values;
 use super::pair::Pair;
 use super::state::{Leaves, Rates, State, Step};
 use super::views::View;
@@ -58,6 +57,7 @@ impl Default for Options {
                 scale: 1e-3,
                 bias: 0.01,
                 step: 2e-3,
+                interval: 0.0,
                 branch: 0.01,
             },
             seed: 0,
@@ -65,8 +65,6 @@ impl Default for Options {
     }
 }
 
-/// Of how many samples one is held out.
-const HELD_OUT: usize = 8;
 /// Checks after the first.
 const CHECKS: usize = 20;
 
@@ -85,8 +83,7 @@ pub fn distil(
         return Err(LearnError::TooFew(feeds.len()));
     }
     let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
-    let is_held_out = |i: &usize| i % HELD_OUT == HELD_OUT.min(feeds.len()) - 1;
-    let (held_out, learned_from) = (0..feeds.len()).partition::<Vec<_>, _>(is_held_out);
+    let (held_out, learned_from) = split(feeds.len());
     let mut student = Student {
         pair,
         feeds,
@@ -127,9 +124,6 @@ struct Student<'a> {
     learned_from: &'a [usize],
     held_out: Vec<usize>,
 }
-
-/// Loss and gradients of views, by site and leaf.
-type Gradients = (f64, Vec<Vec<Vec<f32>>>);
 
 impl Student<'_> {
     fn learn(
@@ -240,19 +234,15 @@ impl Student<'_> {
         let losses = self.held_out.par_iter().map(|&i| {
             let inputs = self.pair.inputs(&self.feeds.feed(i)?)?;
             let loss = self.loss(&inputs, &leaves)?;
-            let value = loss.sum.to_scalar::<f32>();
-            let value = value.map_err(|e| LearnError::step(&e))?;
-            Ok((f64::from(value), loss.agrees))
+            Ok((loss.value()?, loss.agrees))
         });
         let losses = losses.collect::<Result<Vec<_>, LearnError>>()?;
-        let count = losses.len() as f64;
-        let votes: Option<Vec<bool>> = losses.iter().map(|(_, agrees)| *agrees).collect();
-        let share = |votes: Vec<bool>| votes.iter().filter(|v| **v).count() as f64 / count;
+        let (held_out, agreement) = mean(&losses);
         Ok(Check {
             step,
             loss: mean_loss,
-            held_out: losses.iter().map(|(loss, _)| loss).sum::<f64>() / count,
-            agreement: votes.map(share),
+            held_out,
+            agreement,
             oscillation: self.oscillation(),
         })
     }
@@ -267,31 +257,16 @@ impl Student<'_> {
     }
 
     fn loss(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Loss, LearnError> {
-        let float = self.pair.teach(inputs)?;
-        let quantised = self.pair.try_out(inputs, leaves)?;
-        let compared = (&self.pair.outputs[..], &self.pair.features[..]);
-        loss(self.options.objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+        self.pair.loss(self.options.objective, inputs, leaves)
     }
 
-    /// Loss and gradients of a step, added up in the samples' order, whatever the number of threads.
+    /// Loss and gradients of a step.
     fn gradients(&self, samples: &[usize], step: u64) -> Result<Gradients, LearnError> {
         let leaves = self.pair.quantised.leaves(true)?;
-        let numbered: Vec<(usize, usize)> = samples.iter().copied().enumerate().collect();
-        let mut sum: Option<Gradients> = None;
-        // A few at a time, as each sample's gradients are as large as the weights.
-        for some in numbered.chunks(4) {
-            let parts = some.par_iter().map(|&(place, sample)| {
-                let random = Random::new(&[self.options.seed, step, place as u64]);
-                self.gradients_of(sample, &leaves, random)
-            });
-            for part in parts.collect::<Result<Vec<_>, _>>()? {
-                sum = Some(match sum {
-                    None => part,
-                    Some(sum) => add(sum, &part),
-                });
-            }
-        }
-        sum.ok_or(LearnError::TooFew(0))
+        gradients::sum(samples, |place, sample| {
+            let random = Random::new(&[self.options.seed, step, place as u64]);
+            self.gradients_of(sample, &leaves, random)
+        })
     }
 
     fn gradients_of(
@@ -300,34 +275,17 @@ impl Student<'_> {
         leaves: &[Leaves],
         mut random: Random,
     ) -> Result<Gradients, LearnError> {
-        let mut inputs = self.pair.inputs(&self.feeds.feed(sample)?)?;
         let other = (random.bits() % self.learned_from.len() as u64) as usize;
-        let view = View::new(random);
-        let others = if view.pastes() {
-            self.pair
-                .inputs(&self.feeds.feed(self.learned_from[other])?)?
-        } else {
-            Values::new()
-        };
-        for (outlet, value) in &mut inputs {
-            if let Value::Float(image) = value
-                && image.rank() == 4
-            {
-                let other = match others.get(outlet) {
-                    Some(Value::Float(other)) => Some(other),
-                    _ => None,
-                };
-                *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
-            }
-        }
+        let samples = (sample, self.learned_from[other]);
+        let inputs = self.pair.view(self.feeds, samples, &View::new(random))?;
         let loss = self.loss(&inputs, leaves)?;
-        backward(&loss.sum, leaves).map_err(|e| LearnError::step(&e))
+        gradients::backward(&loss.sum, leaves)
     }
 }
 
 /// Share of the rate at a place 0..1 of the way: up along a line, as Adam knows nothing of the gradients' size yet, and down
 /// along a cosine.
-fn pace(place: f32) -> f32 {
+pub(super) fn pace(place: f32) -> f32 {
     const WARM: f32 = 0.05;
     (place / WARM).min(1.0) * 0.5 * (1.0 + (std::f32::consts::PI * place).cos())
 }
@@ -337,25 +295,4 @@ fn damping(place: f32) -> f32 {
     const FROM: f32 = 0.25;
     let on = ((place - FROM) / (1.0 - FROM)).max(0.0);
     0.5 * (1.0 - (std::f32::consts::PI * on).cos())
-}
-
-fn backward(loss: &Tensor, leaves: &[Leaves]) -> candle_core::Result<Gradients> {
-    let store = loss.backward()?;
-    let of = |leaf: &Tensor| match store.get(leaf) {
-        Some(gradient) => read(gradient, <[f32]>::to_vec),
-        None => Ok(vec![0.0; leaf.elem_count()]),
-    };
-    let sites = leaves.iter().map(|leaves| {
-        let learned = leaves.learned().iter();
-        learned.map(of).collect::<candle_core::Result<Vec<_>>>()
-    });
-    let gradients = sites.collect::<candle_core::Result<Vec<_>>>()?;
-    Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
-}
-
-fn add((loss, mut sites): Gradients, (other, parts): &Gradients) -> Gradients {
-    for (sum, part) in sites.iter_mut().flatten().zip(parts.iter().flatten()) {
-        sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-    }
-    (loss + other, sites)
 }

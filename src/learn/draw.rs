@@ -47,6 +47,14 @@ impl Random {
     }
 }
 
+/// Of how many samples one is held out.
+const HELD_OUT: usize = 8;
+
+/// Samples held out, and those learned from.
+pub fn split(count: usize) -> (Vec<usize>, Vec<usize>) {
+    (0..count).partition(|i| i % HELD_OUT == HELD_OUT.min(count) - 1)
+}
+
 /// Which samples each step learns from: all of them before any comes again, in another order each time.
 pub struct Draw<'a> {
     samples: &'a [usize],

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Device, Result, Tensor, bail};
 use serde::Serialize;
 use vitq_passes::ir::Outlet;
 
+use super::LearnError;
 use super::network::{Value, Values};
 
 /// Loss of a sample.
@@ -12,6 +13,26 @@ pub struct Loss {
     pub sum: Tensor,
     /// Whether both decide alike, where the first output is a classifier's.
     pub agrees: Option<bool>,
+}
+
+impl Loss {
+    /// As a number.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn value(&self) -> std::result::Result<f64, LearnError> {
+        let value = self.sum.to_scalar::<f32>();
+        value.map(f64::from).map_err(|e| LearnError::step(&e))
+    }
+}
+
+/// Mean of losses, and the share of samples on which both networks decide alike, where they decide.
+pub fn mean(losses: &[(f64, Option<bool>)]) -> (f64, Option<f64>) {
+    let count = losses.len() as f64;
+    let votes: Option<Vec<bool>> = losses.iter().map(|(_, agrees)| *agrees).collect();
+    let share = |votes: Vec<bool>| votes.iter().filter(|v| **v).count() as f64 / count;
+    let sum: f64 = losses.iter().map(|(loss, _)| loss).sum();
+    (sum / count, votes.map(share))
 }
 
 /// What the quantised network learns.

@@ -10,12 +10,15 @@ mod adam;
 mod checkpoint;
 mod distil;
 mod draw;
+mod gradients;
 mod kernels;
 mod loss;
 pub mod network;
 mod pair;
+mod reconstruct;
 mod sites;
 mod state;
+mod store;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -27,9 +30,11 @@ use thiserror::Error;
 pub use checkpoint::Checkpoint;
 pub use distil::{Options, distil};
 pub use loss::Objective;
+pub use reconstruct::{Options as BlockOptions, reconstruct};
 pub use state::Rates;
 
 use crate::input::InputError;
+use crate::walk::WalkError;
 
 /// Why learning failed.
 #[derive(Debug, Error)]
@@ -46,6 +51,9 @@ pub enum LearnError {
     /// A sample cannot be read.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// Values between blocks cannot be kept.
+    #[error(transparent)]
+    Kept(#[from] WalkError),
     /// candle failed outside of an operator.
     #[error("learning failed: {0}")]
     Step(String),

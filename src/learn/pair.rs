@@ -3,13 +3,15 @@
 use vitq_passes::ir::{Graph, Outlet};
 use vitq_passes::plan::Plan;
 use vitq_passes::quantise::fold_norms;
-use vitq_passes::structure::{Site, Structure};
+use vitq_passes::structure::{Site, SiteKind, Structure};
 
 use super::LearnError;
+use super::loss::{Loss, Objective, loss};
 use super::network::{Network, Segment, Value, Values, message, segments};
 use super::sites::Products;
 use super::state::{Leaves, Rates, State};
-use crate::calibrate::Parameters;
+use super::views::View;
+use crate::calibrate::{Feeds, Parameters};
 use crate::input::Array;
 
 /// Both networks for inputs of one shape. Outlets of one mean the same in the other: folding renames nothing.
@@ -22,6 +24,13 @@ pub struct Pair<'a> {
     pub features: Vec<Outlet>,
     /// The network's outputs.
     pub outputs: Vec<Outlet>,
+}
+
+/// A block of both networks.
+pub struct Block {
+    float: Segment,
+    /// The one that learns.
+    pub quantised: Segment,
 }
 
 /// One of them.
@@ -80,21 +89,60 @@ impl<'a> Pair<'a> {
         inputs(&self.quantised.network, feed)
     }
 
-    /// What the float network makes of it.
+    /// Inputs of one sample as `view` shows them, with parts of another where it shows some.
     ///
     /// # Errors
-    /// An operator does not take its operands.
-    pub fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
+    /// A sample cannot be read, or is none for this network.
+    pub fn view(
+        &self,
+        feeds: &dyn Feeds,
+        (sample, other): (usize, usize),
+        view: &View,
+    ) -> Result<Values, LearnError> {
+        let mut inputs = self.inputs(&feeds.feed(sample)?)?;
+        let others = match view.pastes() {
+            true => self.inputs(&feeds.feed(other)?)?,
+            false => Values::new(),
+        };
+        for (outlet, value) in &mut inputs {
+            if let Value::Float(image) = value
+                && image.rank() == 4
+            {
+                let other = match others.get(outlet) {
+                    Some(Value::Float(other)) => Some(other),
+                    _ => None,
+                };
+                *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// What the float network makes of it.
+    fn teach(&self, inputs: &Values) -> Result<Values, LearnError> {
         let leaves = self.float.leaves(false)?;
         self.run(&self.float, inputs, &leaves)
     }
 
     /// What the quantised network makes of it.
+    fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
+        self.run(&self.quantised, inputs, leaves)
+    }
+
+    /// How far the quantised network is from the float one on a sample.
     ///
     /// # Errors
-    /// An operator does not take its operands.
-    pub fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
-        self.run(&self.quantised, inputs, leaves)
+    /// An operator does not take its operands, or decisions are asked for where none are made.
+    pub fn loss(
+        &self,
+        objective: Objective,
+        inputs: &Values,
+        leaves: &[Leaves],
+    ) -> Result<Loss, LearnError> {
+        let float = self.teach(inputs)?;
+        let quantised = self.try_out(inputs, leaves)?;
+        let compared = (&self.outputs[..], &self.features[..]);
+        loss(objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
     }
 
     fn run(&self, side: &Side, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
@@ -125,6 +173,63 @@ impl<'a> Pair<'a> {
         step.map(|step| step.name.clone())
     }
 
+    /// The blocks one after the other.
+    pub fn blocks(&self) -> Vec<Block> {
+        let (float, quantised) = (&self.float.network, &self.quantised.network);
+        let mut start = 0;
+        let blocks = segments(quantised, self.structure).into_iter();
+        let cut = |quantised: Segment| {
+            let teacher = float.up_to(start, &quantised);
+            start = teacher.steps.end;
+            Block {
+                float: teacher,
+                quantised,
+            }
+        };
+        blocks.map(cut).collect()
+    }
+
+    /// What a block of the float network makes of the values before it: those that are read later, and its targets.
+    ///
+    /// # Errors
+    /// An operator does not take its operands.
+    pub fn teach_block(&self, block: &Block, values: Values) -> Result<Values, LearnError> {
+        let leaves = self.float.leaves_of(&block.float.sites, false)?;
+        self.pass(
+            &self.float,
+            &block.float,
+            (values, &block.quantised.writes),
+            &leaves,
+        )
+    }
+
+    /// What a block of the quantised network makes of the values before it: those that are read later.
+    ///
+    /// # Errors
+    /// An operator does not take its operands.
+    pub fn pass_block(
+        &self,
+        block: &Block,
+        values: Values,
+        leaves: &[Leaves],
+    ) -> Result<Values, LearnError> {
+        self.pass(&self.quantised, &block.quantised, (values, &[]), leaves)
+    }
+
+    fn pass(
+        &self,
+        side: &Side,
+        segment: &Segment,
+        (mut values, more): (Values, &[Outlet]),
+        leaves: &[Leaves],
+    ) -> Result<Values, LearnError> {
+        let products = self.products(side, leaves);
+        side.network.run(segment, &mut values, &products)?;
+        let needed = side.network.needed_from(segment.steps.end);
+        values.retain(|outlet, _| needed.contains(outlet) || more.contains(outlet));
+        Ok(values)
+    }
+
     fn products<'s>(&'s self, side: &'s Side, leaves: &'s [Leaves]) -> Products<'s> {
         Products {
             structure: self.structure,
@@ -145,6 +250,21 @@ impl<'a> Pair<'a> {
 }
 
 impl Side {
+    /// The numbers of some sites as tensors; nothing of the others.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn leaves_of(&self, sites: &[usize], learn: bool) -> Result<Vec<Leaves>, LearnError> {
+        let states = self.states.iter().enumerate();
+        let leaves = states.map(|(site, state)| match sites.contains(&site) {
+            true => state.leaves(learn),
+            false => Ok(Leaves::Fixed(None)),
+        });
+        leaves
+            .collect::<candle_core::Result<_>>()
+            .map_err(|e| LearnError::step(&e))
+    }
+
     /// The numbers of all sites as tensors; `learn` to differentiate by them.
     ///
     /// # Errors
@@ -168,7 +288,13 @@ fn state(
     let decision = plan
         .and_then(|plan| plan.site(&site.name))
         .map(|s| &s.decision);
-    State::new(decision, parameters, rates)
+    // Only attention weights are focused on.
+    let interval = match site.kind {
+        SiteKind::AttentionValue => rates.interval,
+        _ => 0.0,
+    };
+    let rates = Rates { interval, ..*rates };
+    State::new(decision, parameters, &rates)
         .map_err(|e| LearnError::Plan(format!("{}: {}", site.name, message(&e))))
 }
 

@@ -12,6 +12,7 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 use super::adam::Parameter;
 use super::kernels;
 use crate::linalg::{add_gemm_tn, dot, gemm};
+use crate::quant;
 use crate::solve::Grid;
 
 /// How fast each kind of number is learned.
@@ -25,6 +26,8 @@ pub struct Rates {
     pub bias: f32,
     /// Logarithm of an activation's step.
     pub step: f32,
+    /// Lowest level of the interval that attention weights are focused on, in steps; 0 leaves it where it is.
+    pub interval: f32,
     /// Factors of a low-rank branch, relative to their size.
     pub branch: f32,
 }
@@ -37,6 +40,7 @@ impl Rates {
             scale: factor * self.scale,
             bias: factor * self.bias,
             step: factor * self.step,
+            interval: factor * self.interval,
             branch: factor * self.branch,
         }
     }
@@ -78,6 +82,8 @@ pub struct ActivationState {
     pub quantiser: Activation,
     /// Logarithm of the step over the planned one; empty where there is none to learn.
     factor: Parameter,
+    /// Lowest level in steps; empty unless the interval learns.
+    first: Parameter,
 }
 
 /// A Linear or patch embedding.
@@ -118,7 +124,7 @@ struct BranchState {
 pub enum Leaves {
     /// `W + B·A` `[out, in]`, bias `[out]`, step.
     Linear([Tensor; 3]),
-    /// Steps.
+    /// Steps, and the lowest level where it learns.
     Product([Tensor; 2]),
     /// Weight and bias, if any.
     Fixed(Option<(Tensor, Tensor)>),
@@ -158,9 +164,10 @@ impl State {
             Some(Decision::Linear(plan)) => {
                 Ok(State::Linear(Box::new(LinearState::new(plan, rates)?)))
             }
-            Some(Decision::Product { left, right }) => Ok(State::Product(Box::new(
-                [left, right].map(|it| ActivationState::new(it, rates)),
-            ))),
+            Some(Decision::Product { left, right }) => Ok(State::Product(Box::new([
+                ActivationState::new(left, rates).focused(rates),
+                ActivationState::new(right, rates),
+            ]))),
         }
     }
 
@@ -194,7 +201,11 @@ impl State {
             State::Fixed(_) => (Vec::new(), None),
             State::Product(it) => {
                 let [left, right] = it.as_mut();
-                let parameters = vec![("left", &mut left.factor), ("right", &mut right.factor)];
+                let parameters = vec![
+                    ("left", &mut left.factor),
+                    ("interval", &mut left.first),
+                    ("right", &mut right.factor),
+                ];
                 (parameters, None)
             }
             State::Linear(it) => {
@@ -240,10 +251,19 @@ impl ActivationState {
         Self {
             quantiser: quantiser.clone(),
             factor: Parameter::new(learned.into_iter().collect(), rates.step),
+            first: Parameter::new(Vec::new(), rates.interval),
         }
     }
 
-    fn value(&self) -> f32 {
+    /// Lets the interval learn where it begins, if it is one and that is asked for.
+    fn focused(mut self, rates: &Rates) -> Self {
+        let first = quant::first_level(&self.quantiser).filter(|_| rates.interval > 0.0);
+        let first = first.map(f32::from).into_iter().collect();
+        self.first = Parameter::new(first, rates.interval);
+        self
+    }
+
+    fn step_now(&self) -> f32 {
         let planned = kernels::step(&self.quantiser).unwrap_or(1.0);
         self.factor
             .values
@@ -251,18 +271,29 @@ impl ActivationState {
             .map_or(planned, |f| planned * f.exp())
     }
 
+    /// The step, and the lowest level where it learns.
+    fn numbers(&self) -> Vec<f32> {
+        let first = self.first.values.iter().copied();
+        [self.step_now()].into_iter().chain(first).collect()
+    }
+
     fn leaf(&self, learn: bool) -> Result<Tensor> {
-        leaf(vec![self.value()], &[1], learn)
+        let numbers = self.numbers();
+        let count = numbers.len();
+        leaf(numbers, &[count], learn)
     }
 
     fn step(&mut self, gradient: &[f32], step: Step) {
-        let value = self.value();
-        let gradient: Vec<f32> = gradient.iter().map(|g| g * value).collect();
-        self.factor.step(&gradient, step.t, step.pace);
+        let now = self.step_now();
+        let (scale, first) = gradient.split_at(gradient.len().min(1));
+        let scale: Vec<f32> = scale.iter().map(|g| g * now).collect();
+        self.factor.step(&scale, step.t, step.pace);
+        self.first.step(first, step.t, step.pace);
+        self.first.values.iter_mut().for_each(|m| *m = m.max(0.0));
     }
 
     fn now(&self) -> Activation {
-        kernels::with_step(&self.quantiser, self.value())
+        kernels::learned(&self.quantiser, &self.numbers())
     }
 }
 

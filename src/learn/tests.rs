@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
 use prost::Message;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, Plan, Weight};
 use vitq_passes::structure::Site;
 
 use super::draw::Random;
-use super::kernels::{Gelu, LayerNorm, Linear, Softmax};
+use super::kernels::{FakeQuantise, Gelu, LayerNorm, Linear, Softmax};
 use super::network::{Network, Sites, Value, Values};
 use super::pair::Pair;
 use super::sites::Products;
@@ -19,7 +19,7 @@ use super::state::{State, Step};
 use super::views::{View, crop};
 use super::*;
 use crate::batches::Batches;
-use crate::calibrate::{Feeds, Parameters, Scope, Settings};
+use crate::calibrate::{Feeds, Parameters, Ranks, Scope, Settings};
 use crate::contract::{Contract, Source};
 use crate::input::{Array, Dataset, InputError, Preset};
 use crate::model::FloatModel;
@@ -389,10 +389,6 @@ fn the_same_seed_gives_the_same_plan() {
 /// value lies between two codes, as rounding in float decides which.)
 #[test]
 fn every_emitted_site_gives_what_the_learner_measured() {
-    let (model, images) = digits();
-    let feeds = Batches::new(&images, 0..8, 1);
-    let feed = feeds.feed(1).unwrap();
-    let dims = vec![(feed[0].0.clone(), feed[0].1.dims().to_vec())];
     for bits in [8, 4, 3, 2] {
         let options = Options {
             steps: 4,
@@ -403,73 +399,202 @@ fn every_emitted_site_gives_what_the_learner_measured() {
             samples: Some(8),
             checkpoint: None,
         });
-        let plan = learned.plan(&model, &images, &NoProgress).unwrap().plan;
-        let written = model.written(plan.rotation).unwrap();
-        let (graph, structure) = (written.graph(), written.structure());
-        let pair = Pair::new((graph, structure), &plan, &feed, &options.rates).unwrap();
-        let leaves = pair.quantised.leaves(false).unwrap();
-        let products = Products {
-            structure,
-            states: &pair.quantised.states,
-            leaves: &leaves,
-        };
-        let emitted = learned.apply(&model, &plan).unwrap();
-        let nodes = emitted.graph.iter().flat_map(|graph| &graph.node);
-        let there: BTreeSet<&str> = nodes
-            .flat_map(|node| &node.output)
-            .map(String::as_str)
-            .collect();
-        let names = |site: &Site| {
-            let outlets = [Some(site.activation), site.second, Some(site.output)];
-            let names: Vec<&str> = outlets.iter().flatten().map(|&it| graph.name(it)).collect();
-            let known = |name: &&str| there.contains(name) || *name == feed[0].0;
-            names.iter().all(known).then_some(names)
-        };
-        let taps: BTreeSet<String> = structure
-            .sites
-            .iter()
-            .filter_map(names)
-            .flatten()
-            .filter(|name| there.contains(name) && *name != "logits")
-            .map(str::to_owned)
-            .collect();
-        let taps: Vec<String> = taps.into_iter().collect();
-        let executor = load(
-            JUDGE,
-            &emitted.encode_to_vec(),
-            &dims,
-            &taps,
-            &RunOptions::default(),
-        )
-        .unwrap();
-        let theirs = executor.run(&feed).unwrap();
-        let value = |name: &&str| {
-            let place = executor.outputs().iter().position(|it| it == name);
-            let array = place.map_or(&feed[0].1, |place| &theirs[place]);
-            let values: Vec<f32> = array.as_f32().unwrap().iter().copied().collect();
-            Tensor::from_vec(values, array.dims(), &Device::Cpu).unwrap()
-        };
-        let mut judged = 0;
-        for (index, site) in structure.sites.iter().enumerate() {
-            let Some(names) = names(site) else { continue };
-            let values: Vec<Tensor> = names.iter().map(value).collect();
-            let (theirs, operands) = values.split_last().unwrap();
-            let ours = products.evaluate(index, operands).unwrap();
-            let sum = |x: Tensor| {
-                x.sqr()
-                    .unwrap()
-                    .sum_all()
-                    .unwrap()
-                    .to_scalar::<f32>()
-                    .unwrap()
-            };
-            let error = sum((&ours - theirs).unwrap()).max(1e-20);
-            let db = 10.0 * (sum(theirs.clone()) / error).log10();
-            assert!(db >= 60.0, "w{bits} {} {db:.1} dB", site.path);
-            judged += 1;
-        }
-        assert!(judged >= 24, "only {judged} of {}", structure.sites.len());
+        judge_sites(&learned, &format!("w{bits}"));
     }
+    for bits in [4, 3] {
+        let options = BlockOptions {
+            steps: 12,
+            ..BlockOptions::aiqvit()
+        };
+        let learned = aiqvit(bits).samples(8).reconstruction(options);
+        judge_sites(&learned, &format!("aiqvit w{bits}"));
+    }
+}
+
+/// What AIQViT begins with: branches beside the weights, attention weights in one interval.
+fn aiqvit(bits: u32) -> Quantizer {
+    Quantizer::new().settings(Settings {
+        weight_bits: bits,
+        activation_bits: bits,
+        edge_bits: Some(8),
+        scope: Scope::All,
+        ranks: Ranks::All(4),
+        focusing: true,
+        ..Settings::default()
+    })
+}
+
+/// Compares site by site, on the digits model.
+fn judge_sites(learned: &Quantizer, name: &str) {
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..8, 1);
+    let feed = feeds.feed(1).unwrap();
+    let dims = vec![(feed[0].0.clone(), feed[0].1.dims().to_vec())];
+    let plan = learned.plan(&model, &images, &NoProgress).unwrap().plan;
+    let written = model.written(plan.rotation).unwrap();
+    let (graph, structure) = (written.graph(), written.structure());
+    let pair = Pair::new((graph, structure), &plan, &feed, &Options::default().rates).unwrap();
+    let leaves = pair.quantised.leaves(false).unwrap();
+    let products = Products {
+        structure,
+        states: &pair.quantised.states,
+        leaves: &leaves,
+    };
+    let emitted = learned.apply(&model, &plan).unwrap();
+    let nodes = emitted.graph.iter().flat_map(|graph| &graph.node);
+    let there: BTreeSet<&str> = nodes
+        .flat_map(|node| &node.output)
+        .map(String::as_str)
+        .collect();
+    let names = |site: &Site| {
+        let outlets = [Some(site.activation), site.second, Some(site.output)];
+        let names: Vec<&str> = outlets.iter().flatten().map(|&it| graph.name(it)).collect();
+        let known = |name: &&str| there.contains(name) || *name == feed[0].0;
+        names.iter().all(known).then_some(names)
+    };
+    let taps: BTreeSet<String> = structure
+        .sites
+        .iter()
+        .filter_map(names)
+        .flatten()
+        .filter(|name| there.contains(name) && *name != "logits")
+        .map(str::to_owned)
+        .collect();
+    let taps: Vec<String> = taps.into_iter().collect();
+    let executor = load(
+        JUDGE,
+        &emitted.encode_to_vec(),
+        &dims,
+        &taps,
+        &RunOptions::default(),
+    )
+    .unwrap();
+    let theirs = executor.run(&feed).unwrap();
+    let value = |name: &&str| {
+        let place = executor.outputs().iter().position(|it| it == name);
+        let array = place.map_or(&feed[0].1, |place| &theirs[place]);
+        let values: Vec<f32> = array.as_f32().unwrap().iter().copied().collect();
+        Tensor::from_vec(values, array.dims(), &Device::Cpu).unwrap()
+    };
+    let mut judged = 0;
+    for (index, site) in structure.sites.iter().enumerate() {
+        let Some(names) = names(site) else { continue };
+        let values: Vec<Tensor> = names.iter().map(value).collect();
+        let (theirs, operands) = values.split_last().unwrap();
+        let ours = products.evaluate(index, operands).unwrap();
+        let sum = |x: Tensor| {
+            x.sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
+        let error = sum((&ours - theirs).unwrap()).max(1e-20);
+        let db = 10.0 * (sum(theirs.clone()) / error).log10();
+        assert!(db >= 60.0, "{name} {} {db:.1} dB", site.path);
+        judged += 1;
+    }
+    assert!(judged >= 24, "only {judged} of {}", structure.sites.len());
+}
+
+#[test]
+fn blocks_that_take_no_step_leave_the_closed_form_as_it_is() {
+    let (model, images) = digits();
+    let no_step = |options| BlockOptions {
+        steps: 0,
+        ..options
+    };
+    for (closed, options) in [
+        (quantizer(3), BlockOptions::default()),
+        (aiqvit(3), BlockOptions::aiqvit()),
+    ] {
+        let closed = closed.samples(8);
+        let plan = |it: &Quantizer| it.plan(&model, &images, &NoProgress).unwrap();
+        let learned = plan(&closed.clone().reconstruction(no_step(options)));
+        assert_eq!(plan(&closed).plan, learned.plan);
+        let report = learned.reconstructed.unwrap();
+        assert!(!report.kept && report.blocks.iter().all(|it| !it.kept));
+        assert!(report.blocks.len() >= 4, "{report}");
+    }
+}
+
+/// What each block gains arrives in the emitted model, on images that nothing learned from.
+#[test]
+fn blocks_that_learn_lower_the_error_of_the_emitted_model() {
+    let (model, images) = digits();
+    let test = digit_images(&model, "test");
+    let db = |quantizer: &Quantizer| {
+        let tried = quantizer.try_out(&model, &images, Some(&test), &NoProgress);
+        let (outcome, verification) = tried.unwrap();
+        (outcome, verification.outputs[0].sqnr_db.unwrap())
+    };
+    for (closed, options) in [
+        (quantizer(2), BlockOptions::default()),
+        (aiqvit(2), BlockOptions::aiqvit()),
+    ] {
+        let (unlearned, before) = db(&closed);
+        let options = BlockOptions {
+            steps: 60,
+            ..options
+        };
+        let (outcome, after) = db(&closed.reconstruction(options));
+        assert!(after > before + 0.5, "{before} dB before, {after} dB after");
+        let report = outcome.reconstructed.unwrap();
+        assert!(report.kept && report.after < report.before, "{report}");
+        let codes = |plan: &Plan| -> Vec<Vec<i8>> {
+            let sites = plan.sites.iter();
+            let linear = sites.filter_map(|site| match &site.decision {
+                Decision::Linear(linear) => Some(linear.weight.codes.clone()),
+                _ => None,
+            });
+            linear.collect()
+        };
+        let frozen = codes(&unlearned.plan) == codes(&outcome.plan);
+        assert_eq!(frozen, options.rates.weight == 0.0);
+    }
+}
+
+#[test]
+fn blocks_learn_alike_whatever_the_number_of_threads() {
+    let (model, images) = digits();
+    let options = BlockOptions {
+        steps: 4,
+        ..BlockOptions::aiqvit()
+    };
+    let learned = aiqvit(3).samples(8).reconstruction(options);
+    let plan = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().unwrap();
+        let outcome = pool.install(|| learned.plan(&model, &images, &NoProgress));
+        let outcome = outcome.unwrap();
+        (outcome.plan, outcome.reconstructed)
+    };
+    assert_eq!(plan(1), plan(2));
+}
+
+/// Values above an interval pull its end up, by the step and by where it begins; the slopes are those of the clamped values.
+#[test]
+fn an_interval_learns_from_what_it_leaves_out() {
+    let x = Tensor::new(&[0.0f32, 0.05, 0.3, 0.9], &Device::Cpu).unwrap();
+    let numbers = Var::from_vec(vec![0.1f32, 2.0], 2, &Device::Cpu).unwrap();
+    let op = FakeQuantise {
+        quantiser: crate::quant::interval(2, 0.1, 0),
+    };
+    let y = x.apply_op2(&numbers, op).unwrap();
+    let levels = y.to_vec1::<f32>().unwrap();
+    for (level, expected) in levels.iter().zip([0.2, 0.2, 0.3, 0.5]) {
+        assert!((level - expected).abs() < 1e-6, "{levels:?}");
+    }
+    let weight = Tensor::new(&[1.0f32, 2.0, 4.0, 8.0], &Device::Cpu).unwrap();
+    let store = (y * weight).unwrap().sum_all().unwrap().backward().unwrap();
+    let slopes = store.get(&numbers).unwrap().to_vec1::<f32>().unwrap();
+    // Two at the lower end (level 2), one at the upper end (level 5), one between them and on a level.
+    assert!((slopes[0] - (2.0 + 4.0 + 40.0)).abs() < 1e-4, "{slopes:?}");
+    assert!(
+        (slopes[1] - 0.1 * (1.0 + 2.0 + 8.0)).abs() < 1e-5,
+        "{slopes:?}"
+    );
 }
 
 /// Feeds that end after some, as if the machine went down.

@@ -2,6 +2,7 @@
 
 mod codebook;
 mod held_out;
+mod interval;
 mod levels;
 mod log;
 mod points;
@@ -13,6 +14,7 @@ use crate::run::vector::vectorised;
 
 pub use codebook::{codebook, segments};
 pub use held_out::held_out_factor;
+pub use interval::{first_level, highest_first, interval, intervals};
 pub use levels::{Bin, best_levels};
 pub use log::log;
 pub use points::{Histogram, Points};

@@ -5,9 +5,12 @@
 mod course;
 mod expected;
 mod plot;
+mod reconstruction;
 mod sensitivity;
 mod sites;
 pub(crate) mod text;
+mod variation;
+mod variation_plot;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +23,10 @@ use crate::error::Error;
 use crate::output;
 use crate::verify::Verification;
 pub use course::{Check, Course};
+pub use reconstruction::{BlockReport, Reconstruction};
 pub use sensitivity::{Group, SensitivityReport};
 pub use sites::{LeftFloat, SitesReport, Summary};
+pub use variation::VariationReport;
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -45,7 +50,9 @@ pub struct Report {
     pub settings: BTreeMap<String, String>,
     /// The samples that were calibrated on and how they were prepared.
     pub calibration: String,
-    /// How learning went; `null` where nothing was learned.
+    /// How learning block by block went; `null` where no block learned.
+    pub reconstructed: Option<Reconstruction>,
+    /// How learning from end to end went; `null` where nothing was learned.
     pub learned: Option<Course>,
     /// Wall time from reading the float model to the finished graph; verification counts its own.
     pub seconds: f64,

@@ -33,6 +33,9 @@ impl Display for Report {
         }
         write!(f, "{}", self.sites)?;
         writeln!(f, "calibrated on {}", self.calibration)?;
+        if let Some(reconstruction) = &self.reconstructed {
+            write!(f, "{reconstruction}")?;
+        }
         if let Some(course) = &self.learned {
             write!(f, "{course}")?;
         }

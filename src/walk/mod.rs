@@ -9,7 +9,7 @@ mod lane;
 mod patches;
 mod program;
 mod site_op;
-mod spill;
+pub(crate) mod spill;
 
 use std::ops::Range;
 use std::path::PathBuf;

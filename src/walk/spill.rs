@@ -14,21 +14,21 @@ use tract_onnx::prelude::{DatumType, Tensor};
 use super::WalkError;
 
 /// A folder of values.
-pub(super) struct Spill {
+pub(crate) struct Spill {
     folder: TempDir,
     made: AtomicUsize,
     free: Mutex<Vec<PathBuf>>,
 }
 
 /// An f32 tensor in a file.
-pub(super) struct OnDisk {
+pub(crate) struct OnDisk {
     file: PathBuf,
     shape: Vec<usize>,
     spill: Arc<Spill>,
 }
 
 impl Spill {
-    pub(super) fn new() -> Result<Arc<Self>, WalkError> {
+    pub(crate) fn new() -> Result<Arc<Self>, WalkError> {
         let folder = tempfile::tempdir().map_err(|e| WalkError::Spill(std::env::temp_dir(), e))?;
         Ok(Arc::new(Spill {
             folder,
@@ -38,7 +38,7 @@ impl Spill {
     }
 
     /// Writes a large f32 tensor to a file; `None` of what is not worth one.
-    pub(super) fn put(self: &Arc<Self>, tensor: &Tensor) -> Result<Option<OnDisk>, WalkError> {
+    pub(crate) fn put(self: &Arc<Self>, tensor: &Tensor) -> Result<Option<OnDisk>, WalkError> {
         const SMALL: usize = 1024;
         if tensor.datum_type() != DatumType::F32 || tensor.len() < SMALL {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Spill {
 }
 
 impl OnDisk {
-    pub(super) fn read(&self) -> Result<Arc<Tensor>, WalkError> {
+    pub(crate) fn read(&self) -> Result<Arc<Tensor>, WalkError> {
         let read = |file: &Path| {
             let mut tensor = Tensor::zero::<f32>(&self.shape)
                 .map_err(|e| std::io::Error::other(format!("{e:#}")))?;

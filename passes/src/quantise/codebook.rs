@@ -11,7 +11,7 @@
 //! A table would do for any levels (Cast → Gather), but ONNX Runtime 1.31 takes 2.8 ns an element for it, and 0.4 ns for two
 //! ramps: with tables W4A4 is slower than float. Codes are added up to their multiple: tract 0.23 takes an integer constant
 //! that multiplies for a mask and does not come to an end over it.
-//! Declined: segments that do not follow each other, do not hold zero, or whose sum does not fit into uint8.
+//! Declined: segments that do not follow each other, lie below zero, or whose sum does not fit into uint8.
 
 use vitq_onnx::Tensor;
 
@@ -58,8 +58,10 @@ pub(super) fn emit(
             Some(sum) => graph.insert("Add", &format!("{name}/{i}/Add"), &[sum, part]),
         });
     }
-    let zero: u32 = ramps.iter().map(Ramp::at_zero).sum();
-    let zero = u8::try_from(zero).unwrap_or(u8::MAX); // ramps() gave none that reach further
+    // What the ramps add up to at the first level stands for that level.
+    let lowest: i32 = ramps.iter().map(Ramp::least).sum();
+    let first = segments.first().map_or(0, |s| i32::from(s.from));
+    let zero = u8::try_from(lowest - first).unwrap_or(u8::MAX); // ramps() gave none that reach further
     let (scale, zero) = uniform::step(graph, name, scale, zero)?;
     let codes = sum.unwrap_or(value); // check() refuses codebooks without segments
     Ok(graph.insert(
@@ -83,9 +85,9 @@ struct Ramp {
 }
 
 impl Ramp {
-    /// What it adds to the sum at x = 0.
-    fn at_zero(&self) -> u32 {
-        u32::from(self.step) * u32::from(self.zero_point.clamp(self.from, self.to))
+    /// The least that it adds.
+    fn least(&self) -> i32 {
+        i32::from(self.step) * i32::from(self.from)
     }
 
     /// The most that it adds.
@@ -122,15 +124,13 @@ fn check(name: &str, segments: &[Segment]) -> Result<(), TransformError> {
         let step = i16::from(s.step);
         step > 0 && s.from < s.to && s.from % step == 0 && s.to % step == 0
     };
-    let holds_zero = match (segments.first(), segments.last()) {
-        (Some(first), Some(last)) => first.from <= 0 && last.to >= 0,
-        _ => false,
-    };
+    // All levels may lie above zero: attention weights may have an interval of their own.
+    let reaches_zero = segments.last().is_some_and(|last| last.to >= 0);
     let joined = segments.windows(2).all(|s| s[0].to == s[1].from);
-    if holds_zero && joined && segments.iter().all(whole) {
+    if reaches_zero && joined && segments.iter().all(whole) {
         return Ok(());
     }
-    let problem = "the codebook's segments have to follow each other, hold zero, and end on multiples of their steps: make the plan again";
+    let problem = "the codebook's segments have to follow each other, not lie below zero, and end on multiples of their steps: make the plan again";
     Err(TransformError::new(name, problem.to_owned()))
 }
 

@@ -36,12 +36,13 @@ pub fn uniform(bits: u32, zero_point: u8) -> Activation {
 }
 
 /// Levels wider apart at the ends; steps that are sums of several powers of two.
-pub fn codebooks() -> [Activation; 3] {
+pub fn codebooks() -> [Activation; 4] {
     let segment = |step, from, to| Segment { step, from, to };
     [
         vec![segment(8, -32, -8), segment(1, -8, 0), segment(6, 0, 36)],
         vec![segment(1, 0, 8), segment(4, 8, 24), segment(12, 24, 72)],
         vec![segment(4, -16, -8), segment(1, -8, 8), segment(4, 8, 32)],
+        vec![segment(1, 3, 18)],
     ]
     .map(|segments| Activation::Codebook {
         scale: 0.0625,

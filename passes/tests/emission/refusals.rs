@@ -134,7 +134,7 @@ fn codebooks_that_no_codes_can_stand_for() {
     let segment = |step, from, to| Segment { step, from, to };
     for (segments, problem) in [
         (vec![], "follow each other"),
-        (vec![segment(1, 1, 8)], "hold zero"),
+        (vec![segment(1, -8, -1)], "below zero"),
         (vec![segment(0, 0, 8)], "multiples of their steps"),
         (vec![segment(3, 0, 8)], "multiples of their steps"),
         (vec![segment(2, 8, 0)], "follow each other"),

@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 pub use gelu::Gelu;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use quantiser::{FakeQuantise, step, with_step};
+pub use quantiser::{FakeQuantise, learned, step};
 pub use softmax::Softmax;
 
 /// The elements of a contiguous operand.

@@ -1,6 +1,7 @@
 //! An activation's quantiser: rounding passes its gradient straight through, the step learns as in LSQ (arXiv 1902.08153).
 //!
-//! `∂x = g` within the range of the levels, 0 outside; `∂s = Σ g·(x̂ - x)/s` within, `Σ g·x̂/s` outside.
+//! `∂x = g` within the range of the levels, 0 outside; `∂s = Σ g·(x̂ - x)/s` within, `Σ g·x̂/s` outside. Where the interval
+//! moves too, its lowest level `m` in steps learns from what lies outside: `∂m = s·Σ g`.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use vitq_passes::plan::Activation;
@@ -12,9 +13,9 @@ use crate::run::vector::vectorised;
 /// Sums that run side by side.
 const LANES: usize = 16;
 
-/// `(x, s) → x̂`; `s` is a tensor of one element.
+/// `(x, s) → x̂`; `s` holds the step, and the lowest level where it learns.
 pub struct FakeQuantise {
-    /// The quantiser; its step is `s`.
+    /// The quantiser, whose numbers those of `s` replace.
     pub quantiser: Activation,
 }
 
@@ -31,9 +32,11 @@ impl CustomOp2 for FakeQuantise {
         s_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let x = elements(x, x_layout)?;
-        let step = elements(s, s_layout)?.first().copied().unwrap_or(1.0);
         let mut values = x.to_vec();
-        quant::apply(&with_step(&self.quantiser, step), &mut values);
+        quant::apply(
+            &learned(&self.quantiser, elements(s, s_layout)?),
+            &mut values,
+        );
         Ok(like(values, x_layout))
     }
 
@@ -44,16 +47,22 @@ impl CustomOp2 for FakeQuantise {
         rounded: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let step = read(s, |s| s.first().copied().unwrap_or(1.0))?;
-        let (low, high) = range(&self.quantiser, step);
-        let (dx, ds) = read(x, |x| {
+        let numbers = read(s, <[f32]>::to_vec)?;
+        let step = numbers.first().copied().unwrap_or(1.0);
+        let bounds = range(&learned(&self.quantiser, &numbers), step);
+        let (dx, ds, outside) = read(x, |x| {
             read(rounded, |rounded| {
                 read(gradient, |gradient| {
-                    gradients(x, rounded, gradient, (low, high))
+                    let (dx, ds) = gradients(x, rounded, gradient, bounds);
+                    // What passes is g within and 0 outside.
+                    let outside = gradient.iter().zip(&dx).map(|(g, d)| g - d).sum::<f32>();
+                    (dx, ds, outside)
                 })
             })
         })???;
-        let ds = Tensor::from_vec(vec![ds / step], s.shape(), s.device())?;
+        let mut ds = vec![ds / step, outside * step];
+        ds.truncate(numbers.len());
+        let ds = Tensor::from_vec(ds, s.shape(), s.device())?;
         Ok((Some(tensor_like(dx, x)?), Some(ds)))
     }
 }
@@ -84,21 +93,29 @@ fn gradients(
     (dx, sums.iter().sum())
 }
 
-/// The same quantiser with another step; what has none to learn stays as it is.
-pub fn with_step(quantiser: &Activation, step: f32) -> Activation {
-    match quantiser {
-        Activation::Uniform {
-            bits, zero_point, ..
-        } => Activation::Uniform {
+/// The same quantiser with another step and, if a second number is given, another lowest level; what has none to learn stays as it is.
+pub fn learned(quantiser: &Activation, numbers: &[f32]) -> Activation {
+    match (quantiser, numbers) {
+        (other @ (Activation::Float | Activation::Log { .. }), _) | (other, []) => other.clone(),
+        (interval, [step, first, ..]) => {
+            let bits = quant::bits(interval);
+            let most = f32::from(quant::highest_first(bits));
+            quant::interval(bits, *step, first.round().clamp(0.0, most) as u8)
+        }
+        (
+            Activation::Uniform {
+                bits, zero_point, ..
+            },
+            [step],
+        ) => Activation::Uniform {
             bits: *bits,
-            scale: step,
+            scale: *step,
             zero_point: *zero_point,
         },
-        Activation::Codebook { segments, .. } => Activation::Codebook {
-            scale: step,
+        (Activation::Codebook { segments, .. }, [step]) => Activation::Codebook {
+            scale: *step,
             segments: segments.clone(),
         },
-        other @ (Activation::Float | Activation::Log { .. }) => other.clone(),
     }
 }
 

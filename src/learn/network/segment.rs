@@ -45,11 +45,9 @@ impl Network {
                 sites.push(site);
             }
         }
-        let later = self.read_from(steps.end);
-        let leaves =
-            |value: &Outlet| later.contains(value) || self.outputs.iter().any(|(_, o)| o == value);
+        let needed = self.needed_from(steps.end);
         let written = self.steps[steps.clone()].iter().flat_map(|s| &s.writes);
-        let writes = written.copied().filter(leaves).collect();
+        let writes = written.copied().filter(|it| needed.contains(it)).collect();
         Segment {
             name,
             steps,
@@ -59,9 +57,19 @@ impl Network {
         }
     }
 
-    fn read_from(&self, step: usize) -> HashSet<Outlet> {
+    /// Values that are read from a step on, or leave the network.
+    pub fn needed_from(&self, step: usize) -> HashSet<Outlet> {
         let reads = self.steps[step..].iter().flat_map(|s| &s.reads);
-        reads.flatten().copied().collect()
+        let outputs = self.outputs.iter().map(|(_, outlet)| *outlet);
+        reads.flatten().copied().chain(outputs).collect()
+    }
+
+    /// The steps from `start` on that end with the values that another network's segment writes.
+    pub fn up_to(&self, start: usize, other: &Segment) -> Segment {
+        let written = |step: &super::Step| step.writes.iter().any(|it| other.writes.contains(it));
+        let last = self.steps.iter().rposition(written);
+        let end = last.map_or(start, |last| start.max(last + 1));
+        self.segment(other.name.clone(), start..end)
     }
 
     /// For each place before a step how many values pass it.

@@ -1,0 +1,39 @@
+//! How the numbers are found: solved for, or learned block by block behind that.
+
+use clap::ValueEnum;
+use vitq::learn::BlockOptions;
+
+/// What learns behind calibration.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// How the numbers are found. closed-form: solved for, in seconds. The other two go on from there, block by block on the
+    /// unlabelled images of --calib (nine of ten, at most 1024; the more the better), each block to give what the float model's
+    /// gives: reconstruct lets weights, scales, biases and steps learn; aiqvit leaves the rounded weights as they are, and lets
+    /// low-rank branches beside them learn (ranks as of --rank auto), biases, steps, and the interval that attention weights are
+    /// focused on, from easy images to hard ones (--without low-rank, focusing, curriculum leave one of these out; without focusing
+    /// is the better where codebooks may stand there). Blocks that come no nearer on images held out stay as they are. `vitq train`
+    /// learns longer and better, from end to end
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        default_value = "closed-form",
+        conflicts_with = "budget"
+    )]
+    pub method: Method,
+    /// Steps of each block, where blocks learn
+    #[arg(long, value_name = "N", default_value_t = BlockOptions::default().steps)]
+    pub block_steps: usize,
+}
+
+/// How the numbers are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Solved for.
+    ClosedForm,
+    /// Everything learns.
+    Reconstruct,
+    /// What AIQViT lets learn.
+    Aiqvit,
+}

@@ -1,0 +1,359 @@
+//! Learning without labels and without the whole network: block by block, each learns to give what the float network gives behind it
+//! (BRECQ, arXiv 2102.05426). What a block reads comes from the quantised blocks before it, so that it mends their errors too. Values
+//! between two blocks are kept for all samples, and only one block is differentiated at a time.
+//!
+//! Two methods by what learns: everything ([`Options::default`]: the weights' codes, scales, biases, steps), or what AIQViT (arXiv 2502.04628) lets
+//! learn ([`Options::aiqvit`]): low-rank branches beside frozen codes, steps, biases, the interval that attention weights are focused on,
+//! from easy samples to hard ones.
+
+use rayon::prelude::*;
+use serde::Serialize;
+use vitq_passes::ir::Graph;
+use vitq_passes::plan::Plan;
+use vitq_passes::structure::Structure;
+
+use super::LearnError;
+use super::distil::{self, pace};
+use super::draw::{Random, split};
+use super::gradients::{self, Gradients};
+use super::loss::{Loss, Objective, loss, mean};
+use super::network::Values;
+use super::pair::{Block, Pair};
+use super::state::{Leaves, Rates, State, Step};
+use super::store::Store;
+use super::views::View;
+use crate::calibrate::{Feeds, Progress};
+use crate::report::{BlockReport, Reconstruction};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Options {
+    /// Steps of each block.
+    pub steps: usize,
+    /// Samples a step.
+    pub batch: usize,
+    /// Whether samples come from easy to hard: sorted by what the block leaves of error on each, the share that is drawn from grows
+    /// along a line (AIQViT's curriculum).
+    pub curriculum: bool,
+    /// How fast each kind of number is learned.
+    pub rates: Rates,
+    /// Seed of order and views.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: 400,
+            batch: 16,
+            curriculum: false,
+            // One block is a smaller problem than a network, and may be learned faster.
+            rates: distil::Options::default().rates.times(4.0),
+            seed: 0,
+        }
+    }
+}
+
+impl Options {
+    /// The numbers that AIQViT lets learn.
+    pub fn aiqvit() -> Self {
+        let usual = Self::default();
+        Self {
+            curriculum: true,
+            rates: Rates {
+                weight: 0.0,
+                scale: 0.0,
+                interval: 0.02,
+                ..usual.rates
+            },
+            ..usual
+        }
+    }
+}
+
+/// Views of a sample that is learned from: itself, and some drawn at random.
+const VIEWS: usize = 8;
+/// Most views of all samples together, as their values are kept.
+const MOST: usize = 1024;
+/// Share of the samples that the curriculum begins with.
+const EASY: f32 = 0.25;
+
+/// Improves the numbers of a plan that was made for `graph`.
+///
+/// # Errors
+/// An operator has no gradient, a sample cannot be read, there are too few, or the loss is no number.
+pub fn reconstruct(
+    (graph, structure): (&Graph, &Structure),
+    plan: &mut Plan,
+    feeds: &dyn Feeds,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Reconstruction, LearnError> {
+    if feeds.len() < 2 {
+        return Err(LearnError::TooFew(feeds.len()));
+    }
+    let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
+    let (held_out, learned_from) = split(feeds.len());
+    let mut builder = Builder {
+        seen: seen(&learned_from),
+        pair,
+        feeds,
+        options,
+        held_out,
+        learned_from,
+    };
+    let report = builder.build(progress)?;
+    builder.pair.write(plan);
+    Ok(report)
+}
+
+/// A sample as it is learned from: its number, and the number of its view.
+type Seen = (usize, usize);
+
+/// All samples as they are, then their views.
+fn seen(samples: &[usize]) -> Vec<Seen> {
+    let views = (0..VIEWS).flat_map(|view| samples.iter().map(move |&it| (it, view)));
+    views.take(MOST.max(samples.len())).collect()
+}
+
+struct Builder<'a> {
+    pair: Pair<'a>,
+    feeds: &'a dyn Feeds,
+    options: &'a Options,
+    held_out: Vec<usize>,
+    learned_from: Vec<usize>,
+    seen: Vec<Seen>,
+}
+
+/// What the blocks before made of all samples: first those held out, then those that are learned from.
+struct Stores {
+    float: Store,
+    quantised: Store,
+}
+
+impl Builder<'_> {
+    fn build(&mut self, progress: &dyn Progress) -> Result<Reconstruction, LearnError> {
+        let before = self.network()?;
+        let closed_form = self.pair.quantised.states.clone();
+        let count = self.held_out.len() + self.seen.len();
+        let mut stores = Stores {
+            float: Store::new(count, |i| self.inputs(i))?,
+            quantised: Store::new(count, |i| self.inputs(i))?,
+        };
+        let blocks = self.pair.blocks();
+        let mut reports = Vec::with_capacity(blocks.len());
+        for (number, block) in blocks.iter().enumerate() {
+            let name = &block.quantised.name;
+            let stage = format!("{name} ({} of {})", number + 1, blocks.len());
+            progress.stage(&stage, self.options.steps as u64);
+            let pair = &self.pair;
+            let teach = |values| pair.teach_block(block, values);
+            stores.float.advance(teach)?;
+            let report = self.learn(block, number, &stores, progress)?;
+            tracing::info!(block = %name, before = report.before, after = report.after, report.kept, "learned");
+            reports.push(report);
+            let pair = &self.pair;
+            let leaves = pair.quantised.leaves_of(&block.quantised.sites, false)?;
+            let pass = |values| pair.pass_block(block, values, &leaves);
+            stores.quantised.advance(pass)?;
+        }
+        let after = self.network()?;
+        let kept = after.0 < before.0;
+        if !kept {
+            self.pair.quantised.states = closed_form;
+        }
+        Ok(Reconstruction {
+            steps: self.options.steps,
+            blocks: reports,
+            before: before.0,
+            after: after.0,
+            agreement: before.1.zip(after.1),
+            kept,
+            samples: (self.learned_from.len(), self.held_out.len()),
+        })
+    }
+
+    /// The network's inputs for a place in the stores.
+    fn inputs(&self, place: usize) -> Result<Values, LearnError> {
+        let held_out = self.held_out.len();
+        let Some((sample, view)) = place.checked_sub(held_out).map(|i| self.seen[i]) else {
+            return self.pair.inputs(&self.feeds.feed(self.held_out[place])?);
+        };
+        if view == 0 {
+            return self.pair.inputs(&self.feeds.feed(sample)?);
+        }
+        let mut random = Random::new(&[self.options.seed, view as u64, sample as u64]);
+        let other = (random.bits() % self.learned_from.len() as u64) as usize;
+        let samples = (sample, self.learned_from[other]);
+        self.pair.view(self.feeds, samples, &View::new(random))
+    }
+
+    /// Error of the whole network on the samples held out, and on which share of them it decides as the float one does.
+    fn network(&self) -> Result<(f64, Option<f64>), LearnError> {
+        let leaves = self.pair.quantised.leaves(false)?;
+        let losses = self.held_out.par_iter().map(|&i| {
+            let inputs = self.pair.inputs(&self.feeds.feed(i)?)?;
+            let loss = self.pair.loss(Objective::Values, &inputs, &leaves)?;
+            Ok((loss.value()?, loss.agrees))
+        });
+        let losses = losses.collect::<Result<Vec<_>, LearnError>>()?;
+        Ok(mean(&losses))
+    }
+
+    /// Lets a block learn; its numbers from before stay where it comes no nearer to the float one on samples held out.
+    fn learn(
+        &mut self,
+        block: &Block,
+        number: usize,
+        stores: &Stores,
+        progress: &dyn Progress,
+    ) -> Result<BlockReport, LearnError> {
+        let held_out: Vec<usize> = (0..self.held_out.len()).collect();
+        let mean = |losses: Vec<f64>| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let before = mean(self.errors(block, &held_out, stores)?);
+        let states = &self.pair.quantised.states;
+        let sites = block.quantised.sites.iter();
+        let unlearned: Vec<(usize, State)> = sites.map(|&it| (it, states[it].clone())).collect();
+        let order = self.order(block, stores)?;
+        for t in 0..self.options.steps {
+            self.step(block, (number, t), &order, stores)?;
+            progress.advance(1);
+        }
+        let after = mean(self.errors(block, &held_out, stores)?);
+        let kept = after < before;
+        if !kept {
+            for (site, state) in unlearned {
+                self.pair.quantised.states[site] = state;
+            }
+        }
+        Ok(BlockReport {
+            name: block.quantised.name.clone(),
+            before,
+            after,
+            kept,
+        })
+    }
+
+    /// Places of the samples that are learned from, easy ones first where a curriculum is asked for.
+    fn order(&self, block: &Block, stores: &Stores) -> Result<Vec<usize>, LearnError> {
+        let first = self.held_out.len();
+        let places: Vec<usize> = (first..first + self.seen.len()).collect();
+        if !self.options.curriculum {
+            return Ok(places);
+        }
+        let errors = self.errors(block, &places, stores)?;
+        let mut sorted: Vec<(f64, usize)> = errors.into_iter().zip(places).collect();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(sorted.into_iter().map(|(_, place)| place).collect())
+    }
+
+    fn step(
+        &mut self,
+        block: &Block,
+        (number, t): (usize, usize),
+        order: &[usize],
+        stores: &Stores,
+    ) -> Result<(), LearnError> {
+        let options = self.options;
+        let place = (t + 1) as f32 / options.steps as f32;
+        let known = match options.curriculum {
+            true => known(order.len(), place),
+            false => order.len(),
+        };
+        let mut random = Random::new(&[options.seed, number as u64, t as u64]);
+        let draw = |_| order[(random.bits() % known.max(1) as u64) as usize];
+        let batch: Vec<usize> = (0..options.batch.max(1)).map(draw).collect();
+        let sites = &block.quantised.sites;
+        let leaves = self.pair.quantised.leaves_of(sites, true)?;
+        let (loss, gradients) = gradients::sum(&batch, |_, sample| {
+            self.gradients(block, sample, &leaves, stores)
+        })?;
+        if !loss.is_finite() {
+            return Err(LearnError::NotFinite {
+                node: block.quantised.name.clone(),
+                step: t + 1,
+            });
+        }
+        let step = Step {
+            t: t + 1,
+            pace: pace(place),
+            damping: 0.0,
+        };
+        for &site in sites {
+            self.pair.quantised.states[site].step(&gradients[site], step);
+        }
+        Ok(())
+    }
+
+    fn gradients(
+        &self,
+        block: &Block,
+        sample: usize,
+        leaves: &[Leaves],
+        stores: &Stores,
+    ) -> Result<Gradients, LearnError> {
+        let loss = self.loss(block, sample, leaves, stores)?;
+        gradients::backward(&loss.sum, leaves)
+    }
+
+    /// What a block leaves of error on each sample.
+    fn errors(
+        &self,
+        block: &Block,
+        samples: &[usize],
+        stores: &Stores,
+    ) -> Result<Vec<f64>, LearnError> {
+        let leaves = self
+            .pair
+            .quantised
+            .leaves_of(&block.quantised.sites, false)?;
+        let losses = samples.par_iter();
+        losses
+            .map(|&sample| self.loss(block, sample, &leaves, stores)?.value())
+            .collect()
+    }
+
+    fn loss(
+        &self,
+        block: &Block,
+        sample: usize,
+        leaves: &[Leaves],
+        stores: &Stores,
+    ) -> Result<Loss, LearnError> {
+        let targets = &block.quantised.writes;
+        let values = stores.quantised.read(sample, &block.quantised.reads)?;
+        let float = stores.float.read(sample, targets)?;
+        let quantised = self.pair.pass_block(block, values, leaves)?;
+        let compared = (&[][..], &targets[..]);
+        loss(Objective::Values, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+    }
+}
+
+/// How many of `all` samples are drawn from at a place 0..1 of the way.
+fn known(all: usize, place: f32) -> usize {
+    let share = EASY + (1.0 - EASY) * place;
+    ((share * all as f32).ceil() as usize).clamp(1, all.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curriculum_ends_with_all_samples() {
+        assert_eq!(known(100, 0.0), 25);
+        assert_eq!(known(100, 0.5), 63);
+        assert_eq!(known(100, 1.0), 100);
+        assert_eq!(known(1, 0.0), 1);
+    }
+
+    #[test]
+    fn every_sample_is_seen_as_it_is_and_views_are_bounded() {
+        let few: Vec<usize> = (0..3).collect();
+        assert_eq!(seen(&few)[..4], [(0, 0), (1, 0), (2, 0), (0, 1)]);
+        assert_eq!(seen(&few).len(), 3 * VIEWS);
+        let many: Vec<usize> = (0..700).collect();
+        assert_eq!(seen(&many).len(), MOST);
+        assert_eq!(seen(&many)[700], (0, 1));
+    }
+}

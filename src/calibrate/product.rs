@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
+use vitq_passes::target;
 
 use super::moments::{by_group, over_lanes};
 use super::operand::{tensor, values};
@@ -51,8 +52,12 @@ impl Calibration<'_> {
         let right = self.range(&right, bits, EACH);
         let mut candidates = vec![self.range(&left, bits, EACH)];
         // Logarithmic codes are those of a Softmax itself; weights that were mixed since may even be negative.
-        let pure = self.graph.is(site.activation.node, "Softmax") && !self.settings.symmetric;
-        if pure && site.kind == SiteKind::AttentionValue && self.settings.has(Part::Logarithm) {
+        let pure = self.graph.is(site.activation.node, "Softmax");
+        let logarithmic = pure && self.settings.target_codes == target::Codes::Unsigned;
+        if logarithmic
+            && site.kind == SiteKind::AttentionValue
+            && self.settings.has(Part::Logarithm)
+        {
             candidates.push(quant::log(&Histogram::merged(&left).points(), bits));
         }
         let mut best: Option<(f64, Activation)> = None;

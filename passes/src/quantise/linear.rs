@@ -39,7 +39,8 @@ pub(super) fn emit(
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
     let target = operands.target;
     let graph = &mut *operands.graph;
-    let kernel = weight::emit(graph, site, &fitted.weight, &dims, &target)?;
+    let axis = usize::from(site.kind != SiteKind::PatchEmbed);
+    let kernel = weight::emit(graph, &site.name, &fitted.weight, (&dims, axis), &target)?;
     let integer = target.linear == LinearForm::Integer && site.kind == SiteKind::Linear;
     let bias = match target.bias {
         BiasForm::Int32 => bias::emit(graph, &site.name, &fitted),

@@ -1,6 +1,6 @@
 //! tract as it is, without `vitq-tract`.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
 
 /// Integer products that stand in the graph: tract fuses none.
 pub const TRACT: Target = Target {
@@ -20,6 +20,7 @@ pub const TRACT: Target = Target {
     bias: BiasForm::Float,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Arithmetic,
+    values: Values::Read,
     costs: None,
     standard_only: true,
     measured: true,

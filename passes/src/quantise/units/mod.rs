@@ -9,7 +9,8 @@
 //! DQ(uint8 c) ─ Add ─ y      →  DQ(uint8 c) ─ Q ─ DQ ─ Add ─ Q ─ DQ, as all of an Add has one type         (uint16)
 //! ```
 //! A value is quantised once, behind its operator, and all its readers read that. A unit has one type: uint8 where the plan
-//! quantised its operands, else uint16; operators that move values have that of their input. From 8 to 16 bits no value changes
+//! quantised its operands, else uint16; operators that move values have that of their input. uint8 for all of them leaves nothing of a
+//! ViT-Tiny (-3 dB at the logits, where this has 15). From 8 to 16 bits no value changes
 //! ([`Step::widened`]).
 //!
 //! Declined, with the operator and the reason: operators that no unit is formed of, values without a range in the plan (NaN or
@@ -19,7 +20,7 @@ mod parameters;
 mod rules;
 mod step;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use vitq_onnx::DataType;
 
@@ -65,6 +66,7 @@ pub(super) fn emit(graph: &mut Graph, ranges: &[ValuePlan], target: &Target) -> 
         ranges: ranges.iter().map(range).collect(),
         target: *target,
         coded: HashMap::new(),
+        planned: HashSet::new(),
         widened: HashMap::new(),
         units: Units::default(),
         graph,
@@ -96,8 +98,10 @@ struct Writer<'g> {
     shapes: Shapes,
     ranges: HashMap<String, (f32, f32)>,
     target: Target,
-    /// Dequantised values that were written here, with their codes.
+    /// Dequantised values, with their codes.
     coded: HashMap<Outlet, Step>,
+    /// Those of the plan, moved ones among them.
+    planned: HashSet<Outlet>,
     /// Those of 8 bits, in 16.
     widened: HashMap<Outlet, Outlet>,
     units: Units,
@@ -109,9 +113,13 @@ impl Writer<'_> {
             return;
         };
         let op = op.clone();
+        if is_quantiser(&op) {
+            self.plan(node);
+            return;
+        }
         let inputs = self.graph.node_inputs(node).into_iter().flatten();
         let mut values = inputs.chain(results_of(node, &op));
-        if is_quantiser(&op) || !values.any(|value| self.is_float(value)) {
+        if !values.any(|value| self.is_float(value)) {
             return;
         }
         let made = match rules::rule(&op) {
@@ -127,6 +135,26 @@ impl Writer<'_> {
                 op_type: op.op_type().to_owned(),
                 reason: declined.problem,
             }),
+        }
+    }
+
+    /// Notes the codes of an activation that the plan quantised.
+    fn plan(&mut self, node: NodeId) {
+        let codes = self.graph.input(node, 0);
+        let activation = codes.is_some_and(|it| self.graph.is(it.node, "QuantizeLinear"));
+        let number = |i| self.graph.tensor(self.graph.input(node, i)?);
+        let step = || -> Option<Step> {
+            Some(Step {
+                scale: number(1)?.scalar_f32().ok()?,
+                zero: u16::try_from(number(2)?.scalar_i64().ok()?).ok()?,
+                width: Width::Eight,
+            })
+        };
+        if let Some(step) = step().filter(|_| activation && self.graph.is(node, "DequantizeLinear"))
+        {
+            let value = Outlet { node, slot: 0 };
+            self.coded.insert(value, step);
+            self.planned.insert(value);
         }
     }
 
@@ -147,9 +175,13 @@ impl Writer<'_> {
             self.input(node, op, (i, value), width)?;
         }
         let first = inputs.first().and_then(|&(i, _)| self.graph.input(node, i));
-        let shared = first.and_then(|value| self.coded.get(&value).copied());
         for result in results_of(node, op) {
-            self.result(result, (rule.result, shared, width))?;
+            let step = self.result_step(result, (rule.result, first), width);
+            let behind = step.map(|step| self.code(result, step)).transpose()?;
+            let moved = rule.result == Outcome::Shared;
+            if first.is_some_and(|it| moved && self.planned.contains(&it)) {
+                self.planned.extend(behind);
+            }
         }
         Ok(())
     }
@@ -192,17 +224,9 @@ impl Writer<'_> {
                 let step = self.coded.get(value);
                 step.is_some_and(|step| step.width == Width::Eight)
             }),
-            _ => inputs.iter().any(|&(_, value)| self.is_planned(value)),
+            _ => inputs.iter().any(|(_, value)| self.planned.contains(value)),
         };
         if eight { Width::Eight } else { Width::Sixteen }
-    }
-
-    /// Whether a value is an activation that the plan quantised.
-    fn is_planned(&self, value: Outlet) -> bool {
-        let codes = self.graph.input(value.node, 0);
-        self.graph.is(value.node, "DequantizeLinear")
-            && !self.coded.contains_key(&value)
-            && codes.is_some_and(|codes| self.graph.initializer(codes).is_none())
     }
 
     /// Makes input `i` a dequantised one of the unit's type.
@@ -233,22 +257,26 @@ impl Writer<'_> {
     /// Quantises a graph input, or what an operator without a unit gives.
     fn open(&mut self, value: Outlet) -> Result<(), TransformError> {
         match self.ranges.get(self.graph.name(value)) {
-            Some(&range) => self.code(value, Step::spanning(range, Width::Sixteen)),
+            Some(&range) => self
+                .code(value, Step::spanning(range, Width::Sixteen))
+                .map(drop),
             None => Ok(()),
         }
     }
 
-    fn result(
-        &mut self,
+    /// How a result is quantised, if it is a float.
+    fn result_step(
+        &self,
         value: Outlet,
-        (outcome, shared, width): (Outcome, Option<Step>, Width),
-    ) -> Result<(), TransformError> {
+        (outcome, first): (Outcome, Option<Outlet>),
+        width: Width,
+    ) -> Option<Step> {
         if !self.is_float(value) {
-            return Ok(());
+            return None;
         }
-        let step = match outcome {
+        match outcome {
             Outcome::Free => None,
-            Outcome::Shared => shared,
+            Outcome::Shared => self.coded.get(&first?).copied(),
             Outcome::Fixed(scale, zero) => Some(Step {
                 scale,
                 zero,
@@ -258,19 +286,18 @@ impl Writer<'_> {
                 let range = self.ranges.get(self.graph.name(value));
                 range.map(|&range| Step::spanning(range, width))
             }
-        };
-        step.map_or(Ok(()), |step| self.code(value, step))
+        }
     }
 
     /// Writes the quantiser of a value and lets all its readers read behind it.
-    fn code(&mut self, value: Outlet, step: Step) -> Result<(), TransformError> {
+    fn code(&mut self, value: Outlet, step: Step) -> Result<Outlet, TransformError> {
         let behind = self.pair(value, step)?;
         let codes = self.graph.input(behind.node, 0);
         self.graph.replace_uses(value, behind);
         if let Some(codes) = codes {
             self.graph.set_input(codes.node, 0, value);
         }
-        Ok(())
+        Ok(behind)
     }
 
     fn pair(&mut self, value: Outlet, step: Step) -> Result<Outlet, TransformError> {

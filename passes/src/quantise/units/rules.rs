@@ -120,19 +120,23 @@ const COMPARES: [&str; 5] = ["Equal", "Greater", "GreaterOrEqual", "Less", "Less
 /// The rule of an operator; `None` where the runtime forms no unit of it.
 pub(super) fn rule(op: &Op) -> Option<Rule> {
     let among = |ops: &[&str]| ops.iter().any(|it| op.is(it));
-    let rule = |inputs, result| Some(Rule { inputs, result });
-    match () {
-        () if among(&MOVES) => rule(Inputs::First, Outcome::Shared),
-        // One is 65536/65536 of no code: 65535/65536, as the provider's own tool has it.
-        () if among(&["Softmax", "Sigmoid"]) => {
-            rule(Inputs::First, Outcome::Fixed(1.0 / 65536.0, 0))
-        }
-        () if among(&["Tanh"]) => rule(Inputs::First, Outcome::Fixed(1.0 / 32768.0, 32768)),
-        () if among(&UNARY) => rule(Inputs::First, Outcome::Seen),
-        () if among(&MANY) && !scaled(op) => rule(Inputs::All, Outcome::Seen),
-        () if among(&COMPARES) => rule(Inputs::All, Outcome::Free),
-        () => None,
-    }
+    let (inputs, result) = if among(&MOVES) {
+        (Inputs::First, Outcome::Shared)
+    } else if among(&["Softmax", "Sigmoid"]) {
+        // 1.0 becomes 65535/65536, as with the provider's own tool.
+        (Inputs::First, Outcome::Fixed(1.0 / 65536.0, 0))
+    } else if among(&["Tanh"]) {
+        (Inputs::First, Outcome::Fixed(1.0 / 32768.0, 32768))
+    } else if among(&UNARY) {
+        (Inputs::First, Outcome::Seen)
+    } else if among(&MANY) && !scaled(op) {
+        (Inputs::All, Outcome::Seen)
+    } else if among(&COMPARES) {
+        (Inputs::All, Outcome::Free)
+    } else {
+        return None;
+    };
+    Some(Rule { inputs, result })
 }
 
 /// A Gemm with factors, or of a transposed input, is no product with its bias.

@@ -142,8 +142,9 @@ fn a_gelu_in_arithmetic_becomes_one_operator() {
 
 #[test]
 fn a_linear_becomes_gemm_on_rows() {
-    let (count, text) = lowered(to_gemm, "m = MatMul(x, w)  s = Add(m, b)  y = Neg(s)");
-    let expected = "m/rows = Reshape(x)\nm/Gemm = Gemm(m/rows)\ns = Reshape(m/Gemm)\ny = Neg(s)";
+    let (count, text) = lowered(to_gemm, "[fc] m = MatMul(x, w)  s = Add(m, b)  y = Neg(s)");
+    let expected =
+        "fc/rows = Reshape(x)\nfc/Gemm = Gemm(fc/rows)\ns = Reshape(fc/Gemm)\ny = Neg(s)";
     assert_eq!((count, &text[..]), (1, expected));
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Units {
     pub declined: Vec<Declined>,
 }
 
-/// Names of the values of a graph with its sites quantised whose ranges [`emit`] wants to know.
+/// Names of the values of a graph with its sites quantised whose ranges [`super::apply`] needs for targets that want all quantised.
 pub fn values(graph: &Graph) -> Vec<String> {
     let shapes = infer(graph);
     let float = |value: &Outlet| is_float(graph, &shapes, *value);

@@ -6,13 +6,13 @@ use std::time::Instant;
 use vitq_onnx::{Model, SaveOptions};
 use vitq_passes::check::check;
 use vitq_passes::plan::{Plan, Rotation};
-use vitq_passes::quantise::apply;
-use vitq_passes::target::{ONNX_RUNTIME, Target};
+use vitq_passes::quantise::{ApplyError, apply, apply_to_sites};
+use vitq_passes::target::{ONNX_RUNTIME, Target, Values};
 
 use crate::batches::Batches;
 use crate::budget::{self, Budget};
 use crate::calibrate::{
-    self, Effort, Feeds, Outcome, Part, Progress, Ranks, Scope, Settings, ranks,
+    self, Effort, Feeds, Outcome, Part, Progress, Ranks, Scope, Settings, ranges, ranks,
 };
 use crate::contract::Source;
 use crate::error::Error;
@@ -149,9 +149,8 @@ impl Quantizer {
 
     /// All other settings of the numbers.
     pub fn settings(mut self, settings: Settings) -> Self {
-        let symmetric = self.target.is_symmetric();
         self.settings = Settings {
-            symmetric,
+            target_codes: self.target.codes,
             ..settings
         };
         self
@@ -204,7 +203,7 @@ impl Quantizer {
     /// The runtime that the model is written for.
     pub fn target(mut self, target: Target) -> Self {
         self.target = target;
-        self.settings.symmetric = target.is_symmetric();
+        self.settings.target_codes = target.codes;
         self
     }
 
@@ -292,6 +291,7 @@ impl Quantizer {
         self.reconstruct(model, &mut best, calibration, progress)?;
         #[cfg(feature = "learn")]
         self.learn(model, &mut best, calibration, progress)?;
+        self.observe_values(model, &mut best.plan, &feeds, progress)?;
         Ok(best)
     }
 
@@ -321,6 +321,31 @@ impl Quantizer {
             outcome.reconstructed = Some(report);
         }
         Ok(())
+    }
+
+    /// Ranges of what the target wants quantised between sites, seen where those are quantised already.
+    fn observe_values(
+        &self,
+        model: &FloatModel,
+        plan: &mut Plan,
+        feeds: &Batches<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        if self.target.values == Values::All {
+            let written = model.written(plan.rotation)?;
+            let mut graph = written.graph().clone();
+            apply_to_sites(&mut graph, written.structure(), plan, &self.target)
+                .map_err(|source| self.cannot_apply(model, source))?;
+            plan.values = ranges::observe(&graph, feeds, progress)?;
+        }
+        Ok(())
+    }
+
+    fn cannot_apply(&self, model: &FloatModel, source: ApplyError) -> Error {
+        Error::Apply {
+            path: model.path.clone(),
+            source,
+        }
     }
 
     /// Improves the numbers by gradients, where that is asked for.
@@ -404,16 +429,15 @@ impl Quantizer {
     pub fn apply(&self, model: &FloatModel, plan: &Plan) -> Result<Model, Error> {
         let written = model.written(plan.rotation)?;
         let mut graph = written.graph().clone();
-        let report =
-            apply(&mut graph, written.structure(), plan, &self.target).map_err(|source| {
-                Error::Apply {
-                    path: model.path.clone(),
-                    source,
-                }
-            })?;
+        let report = apply(&mut graph, written.structure(), plan, &self.target)
+            .map_err(|source| self.cannot_apply(model, source))?;
+        for it in &report.declined {
+            tracing::warn!(it.node, it.op_type, it.reason, "stays float");
+        }
         tracing::info!(
             quantisers = report.quantisers,
             opset = report.opset,
+            units = report.units,
             "applied"
         );
         model.widened.restore(&mut graph);

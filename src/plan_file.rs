@@ -351,7 +351,9 @@ fn visit_linear<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vitq_passes::plan::{Activation, LowRank, NormPlan, Rotation, Segment, SitePlan, Weight};
+    use vitq_passes::plan::{
+        Activation, LowRank, NormPlan, Rotation, Segment, SitePlan, ValuePlan, Weight,
+    };
 
     fn uniform() -> Activation {
         Activation::Uniform {
@@ -403,6 +405,11 @@ mod tests {
             }),
             model: "00ff".into(),
             settings: [("bits".to_owned(), "w4a4".to_owned())].into(),
+            values: vec![ValuePlan {
+                value: "block1".into(),
+                least: -0.5,
+                most: 7.25,
+            }],
             norms: vec![NormPlan {
                 norm: "norm1".into(),
                 gamma: vec![1.0, 1.1],

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,19 @@ pub struct Plan {
     pub norms: Vec<NormPlan>,
     /// One entry a site, in the graph's order.
     pub sites: Vec<SitePlan>,
+    /// Ranges of the values of the graph with its sites quantised, for targets that want them ([`crate::target::Values`]).
+    pub values: Vec<ValuePlan>,
+}
+
+/// The range of a value that a target wants quantised though no site reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValuePlan {
+    /// Its name ([`crate::quantise::values`]).
+    pub value: String,
+    /// Least of it.
+    pub least: f32,
+    /// Most of it.
+    pub most: f32,
 }
 
 /// Channels that are rotated before anything is calibrated.

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use thiserror::Error;
+use vitq_passes::target::Values;
 
 use crate::calibrate::{Outcome, Progress};
 use crate::error::Error;
@@ -120,6 +121,11 @@ pub enum BudgetError {
         "--budget speedup= needs a cost model, and there is none of the target {0}: give --target onnxruntime, or --budget size="
     )]
     NoCosts(&'static str),
+    /// The target's file has more in it than widths.
+    #[error(
+        "--budget {0}: there are none for the target {1}, which quantises what lies between sites too; give --bits and --keep-float"
+    )]
+    Target(Budget, &'static str),
     /// The widest widths err too much.
     #[error(
         "--budget {budget} cannot be kept: the widest widths reach {reached} on the samples held out; try --effort balanced, or --keep-float for the dearest sites (`vitq sensitivity`)"
@@ -154,6 +160,9 @@ pub(crate) fn plan(
     (model, calibration): (&FloatModel, &Dataset),
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
+    if quantizer.target.values == Values::All {
+        return Err(BudgetError::Target(budget, quantizer.target.name).into());
+    }
     let job = Job {
         quantizer,
         budget,

@@ -8,6 +8,7 @@ use vitq_passes::plan::{
     Activation, Decision, LinearPlan, Plan, Segment, SitePlan, VERSION, Weight,
 };
 use vitq_passes::structure::Site;
+use vitq_passes::target;
 
 use super::allocate::{Allocation, allocate};
 use super::table::{Row, Table};
@@ -258,7 +259,7 @@ fn activation(job: &Job<'_>, bits: u32) -> Activation {
     if bits == FLOAT_BITS {
         return Activation::Float;
     }
-    if job.quantizer.settings.symmetric {
+    if job.quantizer.settings.target_codes == target::Codes::Symmetric {
         return around_zero(1.0, bits);
     }
     if job.quantizer.settings.codes.codebook(bits) {

@@ -5,6 +5,7 @@ use tract_onnx::prelude::{Tensor, TractError};
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 use vitq_passes::structure::{Site, SiteKind};
+use vitq_passes::target;
 
 use super::fold::{Channels, Fold};
 use super::migrate::Migration;
@@ -446,7 +447,7 @@ impl Calibration<'_> {
     }
 
     fn activation(&self, points: &Points, bits: u32) -> Activation {
-        if self.settings.symmetric {
+        if self.settings.target_codes == target::Codes::Symmetric {
             quant::symmetric(points, bits)
         } else if self.settings.codes.codebook(bits) {
             quant::codebook(points, bits)

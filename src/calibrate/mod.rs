@@ -14,6 +14,7 @@ mod moments;
 mod operand;
 mod parts;
 mod product;
+pub mod ranges;
 pub mod ranks;
 pub mod sensitivity;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use thiserror::Error;
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::{Decision, NormPlan, Plan, SitePlan, VERSION};
 use vitq_passes::structure::{Site, SiteKind, Structure};
+use vitq_passes::target;
 
 use crate::budget::Kept;
 use crate::input::{Array, InputError};
@@ -101,8 +103,8 @@ pub struct Settings {
     pub effort: Effort,
     /// Family of codes.
     pub codes: Codes,
-    /// Whether activations have evenly spaced codes around zero, as some targets need them ([`crate::Quantizer::target`] sets it).
-    pub symmetric: bool,
+    /// Codes of activations that the target has ([`crate::Quantizer::target`] sets it).
+    pub target_codes: target::Codes,
     /// Width of the patch embedding and the head, if another one.
     pub edge_bits: Option<u32>,
     /// Widths of single sites; the guard then neither widens a site nor leaves it float.
@@ -130,7 +132,7 @@ impl Default for Settings {
             scope: Scope::Linear,
             effort: Effort::Fast,
             codes: Codes::Auto,
-            symmetric: false,
+            target_codes: target::Codes::Unsigned,
             edge_bits: None,
             widths: None,
             ranks: Ranks::None,
@@ -231,6 +233,9 @@ pub enum CalibrateError {
     /// The float graph cannot be run.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// The quantised graph cannot be run.
+    #[error("the graph with its sites quantised: {0}")]
+    Run(#[from] crate::run::RunError),
     /// Nothing to calibrate on.
     #[error("there is no calibration input: give at least one image")]
     NoInputs,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use tract_onnx::prelude::Tensor;
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
+use vitq_passes::target;
 
 use super::moments::{by_group, over_lanes};
 use super::operand::{tensor, values};
@@ -55,7 +56,7 @@ impl Calibration<'_> {
         // Those of a Softmax itself; weights that were mixed since may even be negative.
         let weights = site.kind == SiteKind::AttentionValue
             && self.graph.is(site.activation.node, "Softmax")
-            && !self.settings.symmetric;
+            && self.settings.target_codes == target::Codes::Unsigned;
         let candidates = match weights {
             true => self.attention_weights(&left, bits),
             false => vec![self.range(&left, bits, EACH)],

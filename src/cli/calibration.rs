@@ -192,7 +192,7 @@ impl Args {
             scope: self.scope.into(),
             effort: self.effort.into(),
             codes: self.codes.into(),
-            symmetric: self.target.is_symmetric(),
+            target_codes: self.target.codes,
             edge_bits: self.edge_bits,
             widths: None,
             keep_float: self.keep_float.clone(),

@@ -1,24 +1,17 @@
 //! Uniform activation quantisers: percentile candidates (RepQ-ViT), min/max among them, then a search of the clipping.
 
 use vitq_passes::plan::Activation;
+use vitq_passes::quantise::affine;
 
 use super::Points;
 
 /// Quantiser of `bits` whose codes span `[lo, hi]`, zero among them.
 pub fn from_range(lo: f32, hi: f32, bits: u32) -> Activation {
-    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
-    let codes = ((1u32 << bits) - 1) as f32;
-    // A constant zero tensor still needs a step; any will do.
-    let scale = if hi - lo > f32::MIN_POSITIVE * codes {
-        (hi - lo) / codes
-    } else {
-        1.0
-    };
-    let zero_point = (-lo / scale).round_ties_even().clamp(0.0, codes) as u8;
+    let (scale, zero_point) = affine(lo, hi, ((1u32 << bits) - 1) as f32);
     Activation::Uniform {
         bits,
         scale,
-        zero_point,
+        zero_point: zero_point as u8,
     }
 }
 

@@ -46,6 +46,51 @@ fn tensorrt_gets_what_its_documentation_asks_for() {
     );
 }
 
+/// What breaks QNN's rules, how many units there are, and how many products in 8 bits.
+fn against_qnn(folder: &Folder) -> (usize, u64, u64) {
+    let found = python("qnn.py", &[&folder.path("out.onnx")]);
+    let broken = found["broken"].as_array().expect("a list");
+    let floats = found["float"].as_array().expect("a list");
+    println!("{broken:?} {floats:?}");
+    let count = |name: &str| found[name].as_u64().expect("a count");
+    (
+        broken.len() + floats.len(),
+        count("units"),
+        count("products"),
+    )
+}
+
+#[test]
+fn qnn_gets_units_alone() {
+    // 5 blocks of 4 Linears, and the head; with the patch embedding and 2 products a block.
+    for (scope, most) in [("linear", 21), ("all", 32)] {
+        let folder = Folder::new();
+        let told = report(&folder, &["--target", "qnn", "--scope", scope]);
+        let float = told["summary"]["left_float"].as_u64().unwrap();
+        let (broken, units, products) = against_qnn(&folder);
+        assert_eq!((broken, products + float), (0, most), "{scope}: {told}");
+        assert!(units > 150, "{units}");
+        let images = digits("images/test");
+        let seen = python(
+            "judge.py",
+            &[&digits("model.onnx"), &folder.path("out.onnx"), &images],
+        );
+        assert!(seen["sqnr_db"].as_f64() > Some(30.0), "{scope}: {seen}");
+    }
+}
+
+#[test]
+fn the_rules_of_qnn_tell_another_form() {
+    let folder = Folder::new();
+    report(&folder, &[]);
+    let (broken, _, products) = against_qnn(&folder);
+    assert!(broken > 0);
+    assert_eq!(
+        products, 0,
+        "its products are no units, as nothing quantises their results"
+    );
+}
+
 #[test]
 fn the_rules_of_tensorrt_tell_another_form() {
     let folder = Folder::new();
@@ -71,6 +116,8 @@ fn what_a_target_cannot_run_is_refused() {
         &narrow,
         &["model.onnx", "site `", "tensorrt", "--bits w8a8 or w4a8"],
     );
+    let size = ["--target", "qnn", "--budget", "size=0.3"];
+    refused(&size, &["--budget", "qnn"]);
     let speed = ["--target", "tract", "--budget", "speedup=1.2"];
     refused(&speed, &["cost model", "tract", "--target onnxruntime"]);
     refused(
@@ -82,26 +129,13 @@ fn what_a_target_cannot_run_is_refused() {
     let (model, plan) = (text(&model), folder.arg("vit.plan.json"));
     let calib = text(&calib);
     vitq(&["plan", &model, "--calib", &calib, "-o", &plan, "--quiet"]).succeeds();
-    vitq(&[
-        "apply",
-        &model,
-        &plan,
-        "-o",
-        &text(&out),
-        "--target",
-        "tensorrt",
-    ])
-    .refuses(&["site `", "make the plan again with --target tensorrt"]);
-    vitq(&[
-        "apply",
-        &model,
-        &plan,
-        "-o",
-        &text(&out),
-        "--target",
-        "tract",
-    ])
-    .succeeds();
+    let apply = |target: &str| {
+        let out = text(&out);
+        vitq(&["apply", &model, &plan, "-o", &out, "--target", target])
+    };
+    apply("tensorrt").refuses(&["site `", "make the plan again with --target tensorrt"]);
+    apply("qnn").refuses(&["ranges", "make the plan again with --target qnn"]);
+    apply("tract").succeeds();
 }
 
 #[test]
@@ -135,6 +169,7 @@ fn targets_are_listed_with_their_reasons() {
         "tract: ",
         "portable: ",
         "openvino: ",
+        "qnn: ",
         "MatMulInteger",
         "operator sets 17 to 20",
     ] {

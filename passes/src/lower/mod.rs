@@ -1,8 +1,12 @@
-//! Rewrites of the finished graph that make it faster and change no value that is left, one a file.
+//! Rewrites of the finished graph that make it faster, or spell it as a target has it, and change no value that is left, one a file.
 
 mod early_choice;
+mod gelu;
+mod gemm;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 pub use early_choice::choose_early;
+pub use gelu::fuse_gelus;
+pub use gemm::to_gemm;

@@ -1,6 +1,6 @@
-//! Graphs in ONNX text: what a choice of tokens makes of them.
+//! Graphs in ONNX text: what the passes make of them.
 
-use super::choose_early;
+use super::{choose_early, fuse_gelus, to_gemm};
 use crate::ir::Graph;
 
 /// The nodes of a graph on tokens `x` [n, 8, 4] and `z` [n, 8, 4] behind the pass, with the number of narrowed products.
@@ -17,6 +17,11 @@ fn chosen(nodes: &str) -> (usize, String) {
     let mut graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let products = choose_early(&mut graph);
     graph.remove_dead();
+    (products, printed(&graph))
+}
+
+/// A line a node: what it gives, its operator, and what it reads but initialisers.
+fn printed(graph: &Graph) -> String {
     let nodes = graph.topological().expect("an order");
     let names = nodes.into_iter().filter_map(|id| {
         let op = graph.op(id)?;
@@ -33,7 +38,7 @@ fn chosen(nodes: &str) -> (usize, String) {
             inputs.join(", ")
         ))
     });
-    (products, names.collect::<Vec<_>>().join("\n"))
+    names.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -122,5 +127,47 @@ fn what_is_read_whole_stays() {
         let (products, text) = chosen(nodes);
         assert_eq!(products, 0, "{nodes}");
         assert!(!text.contains("chosen"), "{text}");
+    }
+}
+
+/// A graph from `x` [n, 5, 4] to `y` behind a pass, and what the pass counted.
+fn lowered(pass: fn(&mut Graph) -> usize, nodes: &str) -> (usize, String) {
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\" : 20]> g (float[n,5,4] x) => (float[n,5,m] y)
+         <float[4,2] w = {{1, 2, 3, 4, 5, 6, 7, 8}}, float[2] b = {{1, 2}}, float half = {{0.5}}, float one = {{1}},
+          float root = {{1.4142135}}> {{ {nodes} }}"
+    );
+    let mut graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    (pass(&mut graph), printed(&graph))
+}
+
+#[test]
+fn a_gelu_in_arithmetic_becomes_one_operator() {
+    let arithmetic = |function: &str| {
+        format!(
+            "s = Div(x, root)  e = {function}(s)  o = Add(e, one)  p = Mul(x, o)  g = Mul(p, half)  y = Neg(g)"
+        )
+    };
+    let (count, text) = lowered(fuse_gelus, &arithmetic("Erf"));
+    assert_eq!((count, &text[..]), (1, "g = Gelu(x)\ny = Neg(g)"));
+    assert_eq!(lowered(fuse_gelus, &arithmetic("Tanh")).0, 0);
+}
+
+#[test]
+fn a_linear_becomes_gemm_on_rows() {
+    let (count, text) = lowered(to_gemm, "[fc] m = MatMul(x, w)  s = Add(m, b)  y = Neg(s)");
+    let expected =
+        "fc/rows = Reshape(x)\nfc/Gemm = Gemm(fc/rows)\ns = Reshape(fc/Gemm)\ny = Neg(s)";
+    assert_eq!((count, &text[..]), (1, expected));
+}
+
+#[test]
+fn a_product_that_others_read_or_with_a_computed_bias_stays() {
+    for nodes in [
+        "m = MatMul(x, w)  s = Add(m, b)  y = Mul(s, m)",
+        "m = MatMul(x, w)  c = Neg(b)  y = Add(m, c)",
+        "m = MatMul(x, w)  y = Mul(m, b)",
+    ] {
+        assert_eq!(lowered(to_gemm, nodes).0, 0, "{nodes}");
     }
 }

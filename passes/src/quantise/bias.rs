@@ -66,17 +66,20 @@ pub(super) fn fit(
 
 /// Writes the bias and returns its float value.
 pub(super) fn emit(graph: &mut Graph, site: &str, fitted: &Fitted) -> Outlet {
-    let name = format!("{site}/bias");
-    let dims = [fitted.codes.len()];
-    let codes = graph.add_initializer(
-        &format!("{name}/codes"),
-        &Tensor::from_i32(&dims, &fitted.codes),
-    );
-    let scale = graph.add_initializer(
-        &format!("{name}/scale"),
-        &Tensor::from_f32(&dims, &fitted.scale),
-    );
-    let op = Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear")).with_int("axis", 0);
+    emit_codes(graph, &format!("{site}/bias"), &fitted.codes, &fitted.scale)
+}
+
+/// Writes codes with one scale, or a scale each, and returns their float value.
+pub(super) fn emit_codes(graph: &mut Graph, name: &str, codes: &[i32], scale: &[f32]) -> Outlet {
+    let one = scale.len() != codes.len();
+    let dims: &[usize] = if one { &[] } else { &[scale.len()] };
+    let codes = Tensor::from_i32(&[codes.len()], codes);
+    let codes = graph.add_initializer(&format!("{name}/codes"), &codes);
+    let scale = graph.add_initializer(&format!("{name}/scale"), &Tensor::from_f32(dims, scale));
+    let mut op = Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear"));
+    if !one {
+        op = op.with_int("axis", 0);
+    }
     graph.insert_op(op, &[codes, scale])
 }
 

@@ -54,7 +54,8 @@ pub(super) fn emit(
     };
     let graph = &mut *operands.graph;
     let weight = fitted.as_ref().map_or(&plan.weight, |it| &it.weight);
-    let kernel = weight::emit(graph, site, weight, &dims, &target)?;
+    let axis = usize::from(site.kind != SiteKind::PatchEmbed);
+    let kernel = weight::emit(graph, &site.name, weight, (&dims, axis), &target)?;
     let bias = match (&fitted, target.bias) {
         (Some(fitted), BiasForm::Int32) if factor.is_none() => {
             bias::emit(graph, &site.name, fitted)

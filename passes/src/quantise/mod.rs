@@ -12,18 +12,21 @@ mod opset;
 mod product;
 mod report;
 mod uniform;
+mod units;
 mod weight;
 
 pub use codebook::fits;
 pub use error::ApplyError;
 pub use report::{Form, Report, SiteReport};
+pub use uniform::affine;
+pub use units::{WIDEST, values};
 
 use crate::check::debug_check;
 use crate::ir::Graph;
-use crate::lower::choose_early;
+use crate::lower::{choose_early, fuse_gelus, to_gemm};
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
-use crate::target::{Target, check_codes};
+use crate::target::{LinearForm, Target, Values, check_codes, check_ranges};
 use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
@@ -43,6 +46,27 @@ pub fn apply(
     plan: &Plan,
     target: &Target,
 ) -> Result<Report, ApplyError> {
+    check_ranges(plan, target)?;
+    let mut report = apply_to_sites(graph, structure, plan, target)?;
+    if target.values == Values::All {
+        let units = units::emit(graph, &plan.values, target);
+        (report.units, report.declined) = (units.made, units.declined);
+        graph.remove_dead();
+        debug_check(graph, "units");
+    }
+    Ok(report)
+}
+
+/// As [`apply`], but for what targets want quantised between sites: [`values`] of this graph are those whose ranges they need.
+///
+/// # Errors
+/// As of [`apply`].
+pub fn apply_to_sites(
+    graph: &mut Graph,
+    structure: &Structure,
+    plan: &Plan,
+    target: &Target,
+) -> Result<Report, ApplyError> {
     check_form(structure, plan)?;
     check_codes(plan, target)?;
     opset::raise(graph, plan, target)?;
@@ -57,7 +81,14 @@ pub fn apply(
     }
     let quantisers = operands.written();
     graph.remove_dead();
-    choose_early(graph);
+    match target.values {
+        Values::Read => _ = choose_early(graph),
+        // A choice of tokens would stand among codes, where it is no unit.
+        Values::All => _ = fuse_gelus(graph),
+    }
+    if target.linear == LinearForm::Gemm {
+        to_gemm(graph);
+    }
     graph.remove_dead();
     describe(graph, plan);
     debug_check(graph, "quantise");
@@ -66,6 +97,8 @@ pub fn apply(
         sites,
         quantisers,
         opset: graph.opset(),
+        units: 0,
+        declined: Vec::new(),
     })
 }
 

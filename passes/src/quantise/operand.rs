@@ -111,7 +111,7 @@ impl<'g> Operands<'g> {
                 scale,
                 zero_point,
             } => match self.target.codes {
-                Codes::Unsigned => {
+                Codes::Unsigned | Codes::Even => {
                     let step = (*scale, *zero_point);
                     let quantiser = self.target.quantiser;
                     uniform::emit(self.graph, name, scaled, *bits, step, quantiser)

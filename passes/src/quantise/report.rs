@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::structure::Declined;
+
 /// How a site was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,7 +28,7 @@ pub struct SiteReport {
 }
 
 /// The whole emission.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// LayerNormalizations with new parameters.
     pub norms: usize,
@@ -36,4 +38,8 @@ pub struct Report {
     pub quantisers: usize,
     /// Standard operator set of the emitted model.
     pub opset: i64,
+    /// Operators between dequantisers and quantisers, for targets that want all so.
+    pub units: usize,
+    /// Those that the target wants so and that stay float.
+    pub declined: Vec<Declined>,
 }

@@ -83,9 +83,45 @@ pub(super) fn emit_symmetric(
     value: Outlet,
     scale: f32,
 ) -> Result<Outlet, TransformError> {
-    let step = initialisers(graph, name, scale, &Tensor::from_i8(&[], &[0]))?;
+    pair(graph, name, value, scale, &Tensor::from_i8(&[], &[0]))
+}
+
+/// QuantizeLinear and DequantizeLinear with codes of the zero point's type.
+pub(super) fn pair(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    scale: f32,
+    zero_point: &Tensor,
+) -> Result<Outlet, TransformError> {
+    let step = initialisers(graph, name, scale, zero_point)?;
     let codes = quantise(graph, name, value, step);
     Ok(dequantise(graph, name, codes, step))
+}
+
+/// The value of constant codes.
+pub(super) fn constant(
+    graph: &mut Graph,
+    name: &str,
+    codes: &Tensor,
+    scale: f32,
+    zero_point: &Tensor,
+) -> Result<Outlet, TransformError> {
+    let step = initialisers(graph, name, scale, zero_point)?;
+    let codes = graph.add_initializer(&format!("{name}/codes"), codes);
+    Ok(dequantise(graph, name, codes, step))
+}
+
+/// Step and zero point of the codes `0..=top` that span `[lo, hi]`, zero among them.
+pub fn affine(lo: f32, hi: f32, top: f32) -> (f32, f32) {
+    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    // A constant zero tensor still needs a step; any will do.
+    let scale = if hi - lo > f32::MIN_POSITIVE * top {
+        (hi - lo) / top
+    } else {
+        1.0
+    };
+    (scale, (-lo / scale).round_ties_even().clamp(0.0, top))
 }
 
 fn quantise(graph: &mut Graph, name: &str, value: Outlet, (scale, zero): Step) -> Outlet {

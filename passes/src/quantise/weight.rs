@@ -12,7 +12,6 @@ use vitq_onnx::{DataType, Tensor};
 
 use crate::ir::{Graph, Op, Outlet};
 use crate::plan::Weight;
-use crate::structure::{Site, SiteKind};
 use crate::target::Target;
 use crate::transform::{TransformError, check_lengths, transposed};
 
@@ -96,19 +95,20 @@ fn check_table(site: &str, weight: &Weight) -> Result<(), TransformError> {
     }
 }
 
-/// Writes the weight for a kernel of shape `dims` (`[in, out]`, or `[out, in, kh, kw]`) and returns its float value.
+/// Writes the weight for a kernel of shape `dims` whose outputs lie on `axis` (0 of `[out, in, kh, kw]`, 1 of `[in, out]`) and
+/// returns its float value.
 pub(super) fn emit(
     graph: &mut Graph,
-    site: &Site,
+    site: &str,
     weight: &Weight,
-    dims: &[usize],
+    (dims, axis): (&[usize], usize),
     target: &Target,
 ) -> Result<Outlet, TransformError> {
-    let name = format!("{}/weight", site.name);
+    let name = format!("{site}/weight");
     let inputs = weight.codes.len() / weight.out.max(1);
-    let (codes, axis) = match site.kind {
-        SiteKind::PatchEmbed => (weight.codes.clone(), 0),
-        _ => (transposed(&weight.codes, inputs), 1),
+    let codes = match axis {
+        0 => weight.codes.clone(),
+        _ => transposed(&weight.codes, inputs),
     };
     let levels = is_packed(weight, target).then(|| levels(weight));
     let codes = match levels.filter(|levels| levels.len() <= 16) {
@@ -127,8 +127,8 @@ pub(super) fn emit(
         &format!("{name}/zero_point"),
         &Tensor::from_i8(&[weight.out], &zeros),
     );
-    let op =
-        Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear")).with_int("axis", axis);
+    let op = Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear"))
+        .with_int("axis", axis as i64);
     Ok(graph.insert_op(op, &[codes, scale, zero]))
 }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Codes, Target};
+use super::{Codes, Target, Values};
 use crate::ir::{Graph, Op};
 use crate::plan::{Activation, Decision, Plan};
 
@@ -68,15 +68,25 @@ pub enum TargetError {
         /// The target asked for.
         target: &'static str,
     },
+    /// A plan without the ranges of what is quantised beside sites.
+    #[error(
+        "the plan has no ranges of the values between its sites, which the target {target} wants quantised: make the plan again with --target {target}"
+    )]
+    Ranges {
+        /// The target asked for.
+        target: &'static str,
+    },
     /// A plan that was made for other codes.
     #[error(
-        "site `{site}`: the plan quantises its input to {codes}, and the target {target} has int8 with zero point 0 alone: make the plan again with --target {target}"
+        "site `{site}`: the plan quantises its input to {codes}, and the target {target} has {has} alone: make the plan again with --target {target}"
     )]
     Codes {
         /// The site.
         site: String,
         /// What the plan says.
         codes: &'static str,
+        /// What the target has.
+        has: &'static str,
         /// The target asked for.
         target: &'static str,
     },
@@ -98,13 +108,23 @@ impl Target {
     /// It has not.
     pub fn check_width(&self, site: &str, bits: u32) -> Result<(), TargetError> {
         match self.codes {
-            Codes::Symmetric if bits < 8 => Err(TargetError::Width {
+            Codes::Symmetric | Codes::Even if bits < 8 => Err(TargetError::Width {
                 site: site.to_owned(),
                 target: self.name,
             }),
             _ => Ok(()),
         }
     }
+}
+
+/// Fails where the plan lacks the ranges that the target needs.
+pub(crate) fn check_ranges(plan: &Plan, target: &Target) -> Result<(), TargetError> {
+    if target.values == Values::All && plan.values.is_empty() {
+        return Err(TargetError::Ranges {
+            target: target.name,
+        });
+    }
+    Ok(())
 }
 
 /// Fails where the target lacks the codes of the plan's activations.
@@ -119,22 +139,23 @@ pub(crate) fn check_codes(plan: &Plan, target: &Target) -> Result<(), TargetErro
             Decision::Product { left, right } => vec![left, right],
         }
         .into_iter();
-        activations.try_for_each(|it| check_symmetric(&site.site, it, target))
+        activations.try_for_each(|it| check_activation(&site.site, it, target))
     })
 }
 
-fn check_symmetric(
+fn check_activation(
     site: &str,
     activation: &Activation,
     target: &Target,
 ) -> Result<(), TargetError> {
+    let symmetric = target.codes == Codes::Symmetric;
     let codes = match activation {
         Activation::Float => return Ok(()),
         Activation::Uniform {
             bits: 8,
-            zero_point: 128,
+            zero_point,
             ..
-        } => return Ok(()),
+        } if !symmetric || *zero_point == 128 => return Ok(()),
         Activation::Uniform { bits: 8, .. } => "codes that do not lie around zero",
         Activation::Uniform { bits, .. } => return target.check_width(site, *bits),
         Activation::Log { .. } => "logarithmic codes",
@@ -143,6 +164,11 @@ fn check_symmetric(
     Err(TargetError::Codes {
         site: site.to_owned(),
         codes,
+        has: if symmetric {
+            "int8 with zero point 0"
+        } else {
+            "evenly spaced uint8"
+        },
         target: target.name,
     })
 }

@@ -4,6 +4,7 @@ mod check;
 mod onnxruntime;
 mod openvino;
 mod portable;
+mod qnn;
 mod tensorrt;
 mod tract;
 
@@ -11,15 +12,16 @@ pub use check::TargetError;
 pub use onnxruntime::ONNX_RUNTIME;
 pub use openvino::OPENVINO;
 pub use portable::PORTABLE;
+pub use qnn::QNN;
 pub use tensorrt::TENSORRT;
 pub use tract::TRACT;
 
-pub(crate) use check::check_codes;
+pub(crate) use check::{check_codes, check_ranges};
 
 use crate::structure::{Site, SiteKind, Structure};
 
 /// All of them, the default first.
-pub const ALL: [Target; 5] = [ONNX_RUNTIME, TRACT, PORTABLE, OPENVINO, TENSORRT];
+pub const ALL: [Target; 6] = [ONNX_RUNTIME, TRACT, PORTABLE, OPENVINO, TENSORRT, QNN];
 
 /// Rules of a runtime. [`crate::quantise`] reads them for the form that it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Target {
     pub codes: Codes,
     /// How they are quantised.
     pub quantiser: Quantiser,
+    /// Which values are quantised.
+    pub values: Values,
     /// What operations cost, where that was measured.
     pub costs: Option<Costs>,
     /// Whether operators of other domains than ONNX's own are refused.
@@ -75,6 +79,8 @@ pub enum LinearForm {
     Dequantised,
     /// `MatMulInteger → Cast → Mul → Add`, integer as it stands; of scales that are constants, or computed.
     Integer(Scales),
+    /// `Gemm` of dequantised operands with its bias, which is one operator of the runtime.
+    Gemm,
 }
 
 /// Scales of an integer product.
@@ -100,6 +106,8 @@ pub enum BiasForm {
 pub enum Codes {
     /// uint8 with any zero point; widths from 2 to 8 bits, codebooks and logarithmic codes among them.
     Unsigned,
+    /// uint8 with any zero point: 8 bits, evenly spaced.
+    Even,
     /// int8 with zero point 0: 8 bits, evenly spaced.
     Symmetric,
 }
@@ -111,6 +119,15 @@ pub enum Quantiser {
     Operator,
     /// The same in arithmetic of floats, where `QuantizeLinear` is slow.
     Arithmetic,
+}
+
+/// Values that are quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// What sites read: all else stays float.
+    Read,
+    /// Every float value: each operator stands between dequantisers and quantisers, as the runtime computes all in integers.
+    All,
 }
 
 impl Target {
@@ -128,11 +145,6 @@ impl Target {
             })
             .map(|site| site.name.clone())
             .collect()
-    }
-
-    /// Whether activations are to be quantised around zero.
-    pub fn is_symmetric(&self) -> bool {
-        self.codes == Codes::Symmetric
     }
 }
 

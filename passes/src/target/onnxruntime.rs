@@ -1,6 +1,6 @@
 //! ONNX Runtime on CPUs, and whatever understands the same form (tract with `vitq-tract` does).
 
-use super::{BiasForm, Codes, Costs, LinearForm, Quantiser, Scales, Target};
+use super::{BiasForm, Codes, Costs, LinearForm, Quantiser, Scales, Target, Values};
 
 /// int8 over float products at the shapes of ViTs on AVX512-VNNI: 3.3 to 4.1 measured. An element's cost is fitted: with all
 /// Linears quantised the model gives 2.0, 2.4 and 2.9 for DeiT-T, S and B, where 1.87, 2.44 and 2.90 were measured on one core.
@@ -33,6 +33,7 @@ pub const ONNX_RUNTIME: Target = Target {
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,
+    values: Values::Read,
     costs: Some(COSTS),
     standard_only: false,
     measured: true,

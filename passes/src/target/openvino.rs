@@ -1,6 +1,6 @@
 //! OpenVINO on CPUs.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
 
 /// The same form as ONNX Runtime's: with 2026.4 every Linear of a DeiT-S so written ran as an int8 product, 2.4 to 2.7 times as
 /// fast as float on one thread; int8 activations or a float bias changed nothing.
@@ -23,6 +23,7 @@ pub const OPENVINO: Target = Target {
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,
+    values: Values::Read,
     costs: None,
     standard_only: true,
     measured: true,

@@ -1,6 +1,6 @@
 //! Any runtime that follows the standard.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
 
 /// Plain QDQ of the types that every runtime has.
 pub const PORTABLE: Target = Target {
@@ -20,6 +20,7 @@ pub const PORTABLE: Target = Target {
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Operator,
+    values: Values::Read,
     costs: None,
     standard_only: true,
     measured: true,

@@ -1,6 +1,6 @@
 //! NVIDIA TensorRT, from version 10 on, which builds an engine with the quantisers that stand in the graph ("explicit quantisation").
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
 
 /// The rules of its documentation (Working with Quantized Types; the operator table of ONNX-TensorRT). No TensorRT has run it here.
 pub const TENSORRT: Target = Target {
@@ -23,6 +23,7 @@ pub const TENSORRT: Target = Target {
     bias: BiasForm::Float,
     codes: Codes::Symmetric,
     quantiser: Quantiser::Operator,
+    values: Values::Read,
     costs: None,
     standard_only: true,
     measured: false,

@@ -1,6 +1,6 @@
 //! tract as it is, without `vitq-tract`.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Scales, Target};
+use super::{BiasForm, Codes, LinearForm, Quantiser, Scales, Target, Values};
 
 /// With all Linears in integers, DeiT-T (192 channels) runs at 0.91 times float's speed and DeiT-S (384) at 1.17; with the
 /// inputs of `proj` and `fc2` float, at 1.03 and 1.16.
@@ -27,6 +27,7 @@ pub const TRACT: Target = Target {
     bias: BiasForm::Float,
     codes: Codes::Unsigned,
     quantiser: Quantiser::Arithmetic,
+    values: Values::Read,
     costs: None,
     standard_only: true,
     measured: true,

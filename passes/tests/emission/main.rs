@@ -10,3 +10,4 @@ mod networks;
 mod refusals;
 mod support;
 mod targets;
+mod units;

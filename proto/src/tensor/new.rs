@@ -25,6 +25,7 @@ impl Tensor {
         from_i32, i32, Int32;
         from_i8, i8, Int8;
         from_u8, u8, Uint8;
+        from_u16, u16, Uint16;
     }
 
     /// A tensor of BOOL in row-major order.

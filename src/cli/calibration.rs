@@ -11,7 +11,7 @@ use vitq::learn::BlockOptions;
 use vitq::pipeline::RANK_SHARE;
 use vitq::quant::FLOAT_BITS;
 use vitq::{Budget, CALIBRATION_SAMPLES, Quantizer, Source};
-use vitq_passes::target::Target;
+use vitq_passes::target::{Target, Values};
 
 #[cfg(feature = "learn")]
 use super::method::{self, Method};
@@ -30,7 +30,8 @@ pub struct Args {
     samples: NonZeroUsize,
     /// Widths of weights and activations, 2 to 8 bits each: w8a8, w6a6, w4a8 … a16 leaves activations float: w8a16 and w4a16
     /// round weights alone, for a smaller file at float's speed. With --budget the narrowest weights that may be
-    /// chosen, and the width of all activations [default: w8a8; w4a8 with a --budget of size, drop or sqnr]
+    /// chosen, and the width of all activations [default: w8a8; w4a8 with a --budget of size, drop or sqnr; w8a16 for qnn, where
+    /// a16 is uint16]
     #[arg(long, value_name = "wXaY")]
     bits: Option<Widths>,
     /// Choose widths site by site, so that the least error is made within a budget: size=0.4 (of the float file) or size=3MB;
@@ -179,7 +180,12 @@ impl Args {
         );
         self.bits.unwrap_or(Widths {
             weights: if narrow { 4 } else { 8 },
-            activations: 8,
+            // In a network of uint16 activations products of uint8 would lose what the others keep.
+            activations: if self.target.values == Values::All {
+                FLOAT_BITS
+            } else {
+                8
+            },
         })
     }
 

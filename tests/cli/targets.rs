@@ -63,9 +63,14 @@ fn against_qnn(folder: &Folder) -> (usize, u64, u64) {
 #[test]
 fn qnn_gets_units_alone() {
     // 5 blocks of 4 Linears, and the head; with the patch embedding and 2 products a block.
-    for (scope, most) in [("linear", 21), ("all", 32)] {
+    // With uint16 activations, the default, no product is one of uint8.
+    let eight: &[&str] = &["--bits", "w8a8"];
+    for (scope, bits, most) in [("linear", eight, 21), ("all", eight, 32), ("all", &[], 0)] {
         let folder = Folder::new();
-        let told = report(&folder, &["--target", "qnn", "--scope", scope]);
+        let told = report(
+            &folder,
+            &[&["--target", "qnn", "--scope", scope], bits].concat(),
+        );
         let float = told["summary"]["left_float"].as_u64().unwrap();
         let (broken, units, products) = against_qnn(&folder);
         assert_eq!((broken, products + float), (0, most), "{scope}: {told}");

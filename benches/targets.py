@@ -5,7 +5,7 @@
     python -m venv .venv-nncf && .venv-nncf/bin/pip install nncf onnx onnxruntime pillow
     python benches/targets.py [--sizes deit_small …] [--nncf .venv-nncf/bin/python] [--rounds 9] [--json OUT]
 
-The models are built here (models.py), quantised by vitq (--target onnxruntime and tract), onnxruntime.quantization and, where
+The models are built here (models.py), quantised by vitq (--target onnxruntime, portable for QDQ, and tract), onnxruntime.quantization and, where
 an interpreter that has it is named, nncf; then `vitq bench` times them in alternating rounds, with 1 and 2 threads and batches
 of 1 and 8. Figures are float time / quantised time. Last it prints which bars are missed.
 """
@@ -39,13 +39,12 @@ def library():
 
 def quantise(args, size, work):
     """Build a model and let each tool quantise it; return the files by tool, the float one first."""
-    images, files = work / "images", {tool: work / f"{tool}.onnx" for tool in ("float", "vitq", "integer", "tract", "onnxruntime")}
+    images, files = work / "images", {tool: work / f"{tool}.onnx" for tool in ("float", "vitq", "qdq", "tract", "onnxruntime")}
     run(sys.executable, HERE / "models.py", size, files["float"])
     run(sys.executable, HERE / "images.py", images, "--count", args.images)
     calibrated = ["--calib", images, "--preprocess", "inception", "--quiet"]
-    for tool, target in (("vitq", "onnxruntime"), ("tract", "tract")):
+    for tool, target in (("vitq", "onnxruntime"), ("qdq", "portable"), ("tract", "tract")):
         run(args.vitq, "quantize", files["float"], *calibrated, "--target", target, "-o", files[tool])
-    run(sys.executable, HERE.parent / "tract/examples/matmul_integer.py", files["vitq"], files["integer"])
     run(sys.executable, HERE / "onnxruntime_static.py", files["float"], images, files["onnxruntime"])
     if args.nncf:
         files["nncf"] = work / "nncf.onnx"
@@ -69,7 +68,7 @@ def line(size, runtime, threads, batch, speeds):
 
 def in_onnx_runtime(args, size, files):
     """Time in ONNX Runtime; yield rows."""
-    files = {tool: file for tool, file in files.items() if tool not in ("integer", "tract")}
+    files = {tool: file for tool, file in files.items() if tool not in ("qdq", "tract")}
     for threads in (1, 2):
         for batch in (1, 8):
             speeds = bench(args, files, "--runtime", "onnxruntime", "--threads", threads, "--batch", batch)
@@ -80,8 +79,8 @@ def in_onnx_runtime(args, size, files):
 
 
 def in_tract(args, size, files):
-    """Time in tract: with vitq-tract as QDQ and with MatMulInteger, without it what is made for it; yield rows."""
-    for runtime, tools, bar in (("vitq-tract", ("vitq", "integer"), TRACT_BAR), ("stock tract", ("tract",), 1.0)):
+    """Time in tract: with vitq-tract the MatMulInteger and the QDQ form, without it what is made for it; yield rows."""
+    for runtime, tools, bar in (("vitq-tract", ("vitq", "qdq"), TRACT_BAR), ("stock tract", ("tract",), 1.0)):
         some = {tool: files[tool] for tool in ("float", *tools)}
         speeds = bench(args, some, "--runtime", "tract", *(["--stock"] if runtime == "stock tract" else []))
         line(size, runtime, 1, 1, speeds)

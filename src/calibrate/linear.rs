@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use tract_onnx::prelude::{Tensor, TractError};
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
 use vitq_passes::structure::{Site, SiteKind};
 use vitq_passes::target;
 
@@ -593,7 +593,7 @@ impl Calibration<'_> {
         })
     }
 
-    /// Lets the site stay float; its parameters follow the fold of the LayerNormalization that it reads.
+    /// Lets the site stay float ([`Calibration::follow_folds`] changes its parameters in the end).
     pub(super) fn keep_float(
         &mut self,
         walk: &mut Walk<'_>,
@@ -601,17 +601,27 @@ impl Calibration<'_> {
         reason: String,
     ) -> Result<Decision, CalibrateError> {
         walk.complete(|walk, lane| self.float_output(walk, index, lane))?;
-        let fold = self.structure.sites[index]
-            .norm
-            .and_then(|n| self.folds.get(&n))
-            .filter(|f| !f.is_identity());
-        let replace = fold
-            .zip(self.parameters[index].as_ref())
-            .map(|(fold, parameters)| {
+        Ok(Decision::Float {
+            reason,
+            replace: None,
+        })
+    }
+
+    /// Gives float sites the parameters that undo the folds of the LayerNormalizations that they read. In the end, as a site
+    /// may have been left float before another reader chose the fold.
+    pub(super) fn follow_folds(&self, plan: &mut Plan) {
+        let sites = self.structure.sites.iter().zip(&self.parameters);
+        for (site, parameters) in sites {
+            let fold = site.norm.and_then(|norm| self.folds.get(&norm));
+            let planned = plan.sites.iter_mut().find(|it| it.site == site.name);
+            if let (Some(fold), Some(parameters), Some(planned)) = (fold, parameters, planned)
+                && let Decision::Float { replace, .. } = &mut planned.decision
+                && !fold.is_identity()
+            {
                 let folded = parameters.folded(fold);
-                (folded.weight, folded.bias)
-            });
-        Ok(Decision::Float { reason, replace })
+                *replace = Some((folded.weight, folded.bias));
+            }
+        }
     }
 
     /// The float result of a Linear or product in a lane (both worlds).

@@ -427,6 +427,7 @@ pub fn calibrate(
         None
     };
     plan.norms = state.norm_plans();
+    state.follow_folds(&mut plan);
     state.migrate(&mut plan);
     Ok(Outcome {
         plan,

@@ -150,6 +150,46 @@ fn a_migrated_fold_leaves_the_network_as_it_was() {
 }
 
 #[test]
+fn a_site_that_is_float_before_others_fold_its_norm_follows_the_fold() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families/hf_vit.onnx");
+    let model = FloatModel::open(&file).unwrap();
+    let first = |structure: &Structure| {
+        let reads_with_others = |norm: usize| structure.norms[norm].sites.len() > 1;
+        let sites = structure.sites.iter();
+        sites
+            .filter(|site| site.norm.is_some_and(reads_with_others))
+            .map(|site| site.name.clone())
+            .next()
+            .unwrap()
+    };
+    let kept = first(&model.structure);
+    let settings = Settings {
+        keep_float: vec![kept.clone()],
+        ..settings(4, Scope::Linear)
+    };
+    let feeds = Noise(vec![1, 3, 32, 32]);
+    let (graph, structure) = (&model.graph, &model.structure);
+    let plan = calibrate(graph, structure, &feeds, &settings, &NoProgress).unwrap();
+    let site = structure.sites.iter().find(|it| it.name == kept).unwrap();
+    let norm = &structure.norms[site.norm.unwrap()].name;
+    assert!(
+        plan.plan.norms.iter().any(|it| it.norm == *norm),
+        "no fold: nothing is tested"
+    );
+    let decision = &plan.plan.site(&kept).unwrap().decision;
+    assert!(
+        matches!(
+            decision,
+            Decision::Float {
+                replace: Some(_),
+                ..
+            }
+        ),
+        "its parameters are those in front of the fold"
+    );
+}
+
+#[test]
 fn folds_migrate_through_relu() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families");
     let model = FloatModel::open(&folder.join("hf_detr.onnx")).unwrap();

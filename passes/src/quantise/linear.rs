@@ -7,8 +7,9 @@
 //!   →  Conv(Q/DQ(x), DQ(int8 W [out, in, kh, kw], axis 0), DQ(int32 b, scale s_x·s_w[c], axis 0))
 //! ```
 //! with `x → Mul(pre_scale)` first where the plan says so, and the low-rank branch behind. No quantiser on the result.
-//! The bias is int32 as ONNX Runtime needs: with a float one and static shapes it builds a float Gemm that dequantises its
-//! weights at every run. Targets without such a fusion get the Linear's product as an integer operator ([`super::integer`]). One file for both operators: they differ in the weight's layout alone.
+//! The bias is int32: with a float one and static shapes ONNX Runtime builds a float Gemm of QDQ that dequantises its weights at
+//! every run. Targets that take it get the Linear's product as an integer operator ([`super::integer`]), with the float bias that
+//! the int32 one stands for. One file for both operators: they differ in the weight's layout alone.
 //! A float activation leaves its Linear a product of floats, and the bias float too:
 //! ```text
 //! Add(MatMul(x, W), b)   →   Add(MatMul(x, DQ(int8 W [in, out], axis 1)), b)
@@ -43,21 +44,19 @@ pub(super) fn emit(
         .map(|values| channels_of(site, &dims, values));
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
     let target = operands.target;
-    let factor = match target.linear {
-        LinearForm::Integer(scales) if site.kind == SiteKind::Linear => {
-            fitted.as_ref().map(|_| match scales {
-                Scales::Constant => None,
-                Scales::Computed => Some(operands.one()),
-            })
+    let scales = match target.linear {
+        LinearForm::Integer(scales) if site.kind == SiteKind::Linear && fitted.is_some() => {
+            Some(scales)
         }
         _ => None,
     };
+    let one = (scales == Some(Scales::Computed)).then(|| operands.one());
     let graph = &mut *operands.graph;
     let weight = fitted.as_ref().map_or(&plan.weight, |it| &it.weight);
     let axis = usize::from(site.kind != SiteKind::PatchEmbed);
     let kernel = weight::emit(graph, &site.name, weight, (&dims, axis), &target)?;
     let bias = match (&fitted, target.bias) {
-        (Some(fitted), BiasForm::Int32) if factor.is_none() => {
+        (Some(fitted), BiasForm::Int32) if scales.is_none() => {
             bias::emit(graph, &site.name, fitted)
         }
         (Some(fitted), BiasForm::Int32) => {
@@ -65,9 +64,9 @@ pub(super) fn emit(
         }
         _ => bias::emit_float(graph, &site.name, &plan.bias),
     };
-    let result = match (&fitted, factor) {
-        (Some(fitted), Some(factor)) => {
-            let scales = integer::scales(graph, site, fitted, factor);
+    let result = match &fitted {
+        Some(fitted) if scales.is_some() => {
+            let scales = integer::scales(graph, site, fitted, one);
             integer::emit(graph, site, (input, kernel), (fitted, scales), bias)?
         }
         _ => {

@@ -97,7 +97,7 @@ def dequantised(x, activation):
 
 
 def linear(x, plan):
-    """A Linear in integers: int64 product, one multiplication by the step, and the bias."""
+    """A Linear in integers: int64 product, int32 bias on the product's grid, one multiplication by the step."""
     if plan["pre_scale"]:
         x = x * np.array(plan["pre_scale"], np.float32)
     codes, zero, step = quantise(x, plan["activation"])
@@ -105,7 +105,8 @@ def linear(x, plan):
     rows = np.array(weight["codes"], np.int64).reshape(weight["out"], -1)
     rows = rows - np.array(weight["zero_point"] or [0] * weight["out"], np.int64)[:, None]
     scale = step * np.array(weight["scale"], np.float32)
-    y = ((codes - zero) @ rows.T).astype(np.float32) * scale + np.array(plan["bias"], np.float32)
+    bias = np.rint(np.array(plan["bias"], np.float64) / scale).astype(np.int64)
+    y = ((codes - zero) @ rows.T + bias).astype(np.float32) * scale
     if plan["low_rank"]:
         rank = plan["low_rank"]["rank"]
         down = np.array(plan["low_rank"]["down"], np.float32).reshape(rank, -1)

@@ -19,7 +19,7 @@ pub const ONNX_RUNTIME: Target = Target {
         "uint8 activations, int8 weights with a scale per channel: int8 activations run five times slower than float",
         "MatMulInteger, Cast, Mul, Add with scales that are computed: of QDQ it fuses the product without the bias, 7 % slower",
         "no quantiser on results, none inside Softmax, GELU and LayerNorm: they cost speed or are wrong there",
-        "4-bit codebooks as UINT4 (operator set 21), unpacked when the model is loaded",
+        "weights of at most 4 bits as UINT4 (operator set 21), unpacked when the model is loaded",
     ],
     opset: 17,
     newest_opset: Some(26),

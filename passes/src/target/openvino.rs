@@ -2,7 +2,7 @@
 
 use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
 
-/// The same form as ONNX Runtime's: with 2026.4 every Linear of a DeiT-S so written ran as an int8 product, 2.4 to 2.7 times as
+/// The same form as [`super::PORTABLE`]: with 2026.4 every Linear of a DeiT-S so written ran as an int8 product, 2.4 to 2.7 times as
 /// fast as float on one thread; int8 activations or a float bias changed nothing.
 pub const OPENVINO: Target = Target {
     name: "openvino",
@@ -11,7 +11,7 @@ pub const OPENVINO: Target = Target {
         "uint8 activations, int8 weights with a scale per channel: 2.4 to 2.7 times as fast as float (DeiT-S, one thread)",
         "int32 biases, folded when the model is loaded",
         "attention products are multiplied in float even where they are quantised: --scope linear is faster",
-        "4-bit codebooks as UINT4 (operator set 21), unpacked when the model is loaded",
+        "weights of at most 4 bits as UINT4 (operator set 21), unpacked when the model is loaded",
         "operators of other domains are refused: OpenVINO has few of them",
     ],
     opset: 17,

@@ -9,7 +9,7 @@ pub const QNN: Target = Target {
     about: "Qualcomm NPUs (HTP), ONNX Runtime's QNN provider: every operator in QDQ, 16 bits between the products",
     reasons: &[
         "inputs and results of every operator quantised: what stands in no such unit (DQ, operator, Q) runs on the CPU",
-        "quantised products uint8 in and out, as one unit has one type; all else uint16, which LayerNormalization and GELU need",
+        "all in uint16, which LayerNormalization and GELU need; with --bits w8a8 quantised products uint8 in and out, as one unit has one type",
         "a Linear that stays float for the plan has uint16 and int8 weights: --keep-float names those that lose too much",
         "operators that only move values keep the scale and zero point of their input",
         "Softmax and Sigmoid have the scale 1/65536, Tanh 1/32768: the provider asks for these",

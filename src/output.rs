@@ -42,6 +42,22 @@ pub fn check(path: &Path, sources: &[&Path]) -> Result<(), Error> {
     })
 }
 
+/// The same for several files, none of which may be another one, or one of `sources`.
+///
+/// # Errors
+/// [`Error::Output`] says why.
+pub fn check_all<'p>(
+    paths: impl IntoIterator<Item = &'p Path>,
+    sources: &[&'p Path],
+) -> Result<(), Error> {
+    let mut taken = sources.to_vec();
+    for path in paths {
+        check(path, &taken)?;
+        taken.push(path);
+    }
+    Ok(())
+}
+
 /// Writes beside and renames, so that no half-written file is ever seen under the name.
 ///
 /// # Errors
@@ -51,6 +67,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Writes a drawing, if it could be made, whole or not at all.
+///
+/// # Errors
+/// [`Error::Write`]: it could not be made, or the file cannot be written.
+pub fn write_svg(path: &Path, svg: io::Result<String>) -> Result<(), Error> {
+    svg.and_then(|svg| write(path, svg.as_bytes()))
+        .map_err(|source| Error::Write {
+            path: path.into(),
+            source,
+        })
 }
 
 /// Writes a value as JSON, whole or not at all.

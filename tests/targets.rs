@@ -1,9 +1,14 @@
-//! Linears written for the targets that promise to run in tract as it is: its own operators, none registered, give what integer
-//! arithmetic gives. (ONNX Runtime and onnx's reference evaluator are held against the same in `passes/tests/emission`.)
+//! Linears written for the targets that promise to run in tract or RTen as they are: their own operators, none registered, give
+//! what integer arithmetic gives. (ONNX Runtime, OpenVINO and onnx's reference evaluator are held against the same in
+//! `passes/tests/emission`.) And a whole network for target `portable`, in both next to ONNX Runtime.
+
+use std::path::Path;
+use std::process::Command;
 
 use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
+use vitq::run::{Array, RunOptions, Runtime, load};
 use vitq_onnx::Tensor as Constant;
 use vitq_passes::ir::{Graph, Op};
 use vitq_passes::plan::{
@@ -128,7 +133,23 @@ fn in_stock_tract(graph: &Graph, x: &[f32]) -> TractResult<Vec<f32>> {
         .collect())
 }
 
+/// What RTen gives.
+fn in_rten(model: Vec<u8>, dims: &[usize], x: &[f32]) -> Vec<f32> {
+    let model = rten::Model::load(model).unwrap_or_else(|e| panic!("RTen: {e}"));
+    let x = rten::Value::from_shape(dims, x.to_vec()).unwrap();
+    let y = model
+        .run_one(x.into(), None)
+        .unwrap_or_else(|e| panic!("RTen: {e}"));
+    y.into_tensor::<f32>().unwrap().into_data()
+}
+
 fn holds(linear: LinearPlan, target: &Target) {
+    // RTen 0.27 has no Clip of uint8, which narrower codes take.
+    let eight_bits = matches!(
+        linear.activation,
+        Activation::Float | Activation::Uniform { bits: 8, .. }
+    );
+    let in_rten_too = eight_bits && target.name == PORTABLE.name;
     let mut graph = network();
     let structure = recognise(&graph);
     let x = input();
@@ -146,10 +167,15 @@ fn holds(linear: LinearPlan, target: &Target) {
     let found =
         in_stock_tract(&graph, &x).unwrap_or_else(|e| panic!("{}: {e:#}\n{graph}", target.name));
     assert_eq!(found, expected, "{}: {graph}", target.name);
+    if in_rten_too {
+        let model = graph.export().encode_to_vec();
+        let found = in_rten(model, &[ROWS, INPUTS], &x);
+        assert_eq!(found, expected, "RTen: {graph}");
+    }
 }
 
 #[test]
-fn stock_tract_gives_what_integer_arithmetic_gives() {
+fn linears_give_what_integer_arithmetic_gives() {
     let uniform = |bits, zero_point| Activation::Uniform {
         bits,
         scale: STEP,
@@ -172,5 +198,64 @@ fn stock_tract_gives_what_integer_arithmetic_gives() {
         }
         let zeros = (0..OUTPUTS).map(|c| c as i8 - 8).collect();
         holds(plan(uniform(8, 120), weight(zeros)), &target);
+    }
+}
+
+/// Signal to difference, dB.
+fn sqnr(signal: &[f32], other: &[f32]) -> f64 {
+    assert_eq!(signal.len(), other.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let (mut size, mut difference) = (0.0, f64::MIN_POSITIVE);
+    for (a, b) in signal.iter().zip(other) {
+        size += square(*a);
+        difference += square(a - b);
+    }
+    10.0 * f64::log10(size / difference)
+}
+
+/// Layer by layer they are equal; from end to end a value that lies between two codes may go either way.
+#[test]
+fn a_whole_portable_network_gives_the_same_in_tract_and_rten_as_in_onnx_runtime() {
+    const DIMS: [usize; 4] = [4, 3, 32, 32];
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits");
+    let folder = tempfile::tempdir().unwrap();
+    for (bits, scope) in [("w8a8", "linear"), ("w4a4", "all")] {
+        let file = folder.path().join(bits).with_extension("onnx");
+        let made = Command::new(env!("CARGO_BIN_EXE_vitq"))
+            .arg("quantize")
+            .arg(digits.join("model.onnx"))
+            .arg("--calib")
+            .arg(digits.join("images"))
+            .args([
+                "--target", "portable", "--scope", scope, "--bits", bits, "--quiet", "-o",
+            ])
+            .arg(&file)
+            .status();
+        assert!(made.unwrap().success());
+        let model = std::fs::read(&file).unwrap();
+        let x: Vec<f32> = (0..DIMS.iter().product())
+            .map(|i| spread(i, 500) as f32 / 500.0)
+            .collect();
+        let array: Array = ndarray::ArrayD::from_shape_vec(DIMS.to_vec(), x.clone())
+            .unwrap()
+            .into();
+        let run = |runtime| {
+            let options = RunOptions::default();
+            let dims = [("input".to_owned(), DIMS.to_vec())];
+            let executor = load(runtime, &model, &dims, &[], &options).unwrap();
+            let given = executor
+                .run(&[("input".to_owned(), array.clone())])
+                .unwrap();
+            given[0].as_f32().unwrap().iter().copied().collect()
+        };
+        let expected: Vec<f32> = run(Runtime::OnnxRuntime);
+        let mut others = vec![("tract", run(Runtime::Tract))];
+        if bits == "w8a8" {
+            others.push(("RTen", in_rten(model.clone(), &DIMS, &x)));
+        }
+        for (name, found) in others {
+            let sqnr = sqnr(&expected, &found);
+            assert!(sqnr >= 40.0, "{name} at {bits}: {sqnr:.1} dB");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `vitq sensitivity`
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use vitq::batches::Batches;
@@ -57,7 +57,8 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let clock = Instant::now();
     args.threads.apply()?;
-    check_outputs(args)?;
+    let files = [&args.json, &args.plot].into_iter().flatten();
+    output::check_all(files.map(PathBuf::as_path), &[&args.model])?;
     let report = report(args)?;
     if let Some(path) = &args.json {
         report.write(path)?;
@@ -70,15 +71,6 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         print::text(&format!("{report}{seconds:.1} s\n"))?;
     }
     Ok(Verdict::Met)
-}
-
-fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
-    let mut taken: Vec<&Path> = vec![&args.model];
-    for path in [&args.json, &args.plot].into_iter().flatten() {
-        output::check(path, &taken)?;
-        taken.push(path);
-    }
-    Ok(())
 }
 
 fn report(args: &Args) -> anyhow::Result<SensitivityReport> {

@@ -111,14 +111,8 @@ fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
     let quantize = &args.quantize;
     let mut taken: Vec<&Path> = vec![&quantize.model, &quantize.out];
     taken.extend(quantize.report.as_deref());
-    for path in [&args.log, &args.plot, &args.checkpoint]
-        .into_iter()
-        .flatten()
-    {
-        output::check(path, &taken)?;
-        taken.push(path);
-    }
-    Ok(())
+    let files = [&args.log, &args.plot, &args.checkpoint];
+    output::check_all(files.into_iter().flatten().map(PathBuf::as_path), &taken)
 }
 
 fn options(args: &Args) -> Options {

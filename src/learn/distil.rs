@@ -2,7 +2,8 @@
 //! gives on unlabelled samples and random views of them ([`super::views`]; multi-crop distillation, arXiv 2307.00331 §4.1). The teacher is at hand, so
 //! that each view is a new one and its labels are the teacher's values, where the paper stores the best five classes of a few crops.
 //!
-//! What is learned: latent weights (straight through the rounding), each row's scale, biases, each activation's step, low-rank branches.
+//! What is learned: latent weights (straight through the rounding), each row's scale, biases, each activation's step, the affine parameters
+//! of the LayerNormalizations before them, low-rank branches.
 //! Some samples are held out; where learning brings the network no nearer to the teacher on them, the plan's own numbers are kept.
 
 use std::ops::Range;

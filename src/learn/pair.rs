@@ -1,15 +1,16 @@
 //! The float network and the quantised one side by side.
 
 use vitq_passes::ir::{Graph, Outlet};
-use vitq_passes::plan::Plan;
+use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::fold_norms;
-use vitq_passes::structure::{Site, SiteKind, Structure};
+use vitq_passes::structure::{Norm, Site, SiteKind, Structure};
 
 use super::LearnError;
+use super::kernels;
 use super::loss::{Loss, Objective, loss};
-use super::network::{Network, Segment, Value, Values, message, segments};
+use super::network::{Network, Segment, Value, Values, message, norm_node, segments};
 use super::sites::Products;
-use super::state::{Leaves, Rates, State};
+use super::state::{Leaves, NormState, Rates, State};
 use super::views::View;
 use crate::calibrate::{Feeds, Parameters};
 use crate::input::Array;
@@ -37,7 +38,7 @@ pub struct Block {
 pub struct Side {
     network: Network,
     whole: Segment,
-    /// One a site.
+    /// One a site, and of the side that learns one a norm behind them.
     pub states: Vec<State>,
 }
 
@@ -72,10 +73,16 @@ impl<'a> Pair<'a> {
                 network,
             })
         };
+        let mut quantised = side(quantised, Some(plan))?;
+        let norms = structure.norms.iter();
+        quantised.states.extend(norms.map(|norm| {
+            let state = learning(&folded, (structure, norm), plan, rates);
+            state.map_or_else(State::nothing, |it| State::Norm(Box::new(it)))
+        }));
         Ok(Self {
             structure,
             float: side(float, None)?,
-            quantised: side(quantised, Some(plan))?,
+            quantised,
             features,
             outputs,
         })
@@ -194,7 +201,7 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// An operator does not take its operands.
     pub fn teach_block(&self, block: &Block, values: Values) -> Result<Values, LearnError> {
-        let leaves = self.float.leaves_of(&block.float.sites, false)?;
+        let leaves = self.float.leaves_of(&block.float.places, false)?;
         self.pass(
             &self.float,
             &block.float,
@@ -246,17 +253,35 @@ impl<'a> Pair<'a> {
                 planned.decision = decision;
             }
         }
+        let behind = self
+            .quantised
+            .states
+            .iter()
+            .skip(self.structure.sites.len());
+        for (norm, state) in self.structure.norms.iter().zip(behind) {
+            let Some((gamma, beta)) = state.affine() else {
+                continue;
+            };
+            match plan.norms.iter_mut().find(|it| it.norm == norm.name) {
+                Some(planned) => (planned.gamma, planned.beta) = (gamma, beta),
+                None => plan.norms.push(NormPlan {
+                    norm: norm.name.clone(),
+                    gamma,
+                    beta,
+                }),
+            }
+        }
     }
 }
 
 impl Side {
-    /// The numbers of some sites as tensors; nothing of the others.
+    /// The numbers of some places as tensors; nothing of the others.
     ///
     /// # Errors
     /// candle's.
-    pub fn leaves_of(&self, sites: &[usize], learn: bool) -> Result<Vec<Leaves>, LearnError> {
+    pub fn leaves_of(&self, places: &[usize], learn: bool) -> Result<Vec<Leaves>, LearnError> {
         let states = self.states.iter().enumerate();
-        let leaves = states.map(|(site, state)| match sites.contains(&site) {
+        let leaves = states.map(|(place, state)| match places.contains(&place) {
             true => state.leaves(learn),
             false => Ok(Leaves::Fixed(None)),
         });
@@ -265,7 +290,7 @@ impl Side {
             .map_err(|e| LearnError::step(&e))
     }
 
-    /// The numbers of all sites as tensors; `learn` to differentiate by them.
+    /// All numbers as tensors; `learn` to differentiate by them.
     ///
     /// # Errors
     /// candle's.
@@ -275,6 +300,41 @@ impl Side {
             .collect::<candle_core::Result<_>>()
             .map_err(|e| LearnError::step(&e))
     }
+}
+
+/// γ and β of a norm in front of quantised Linears, if they may change; `graph` has the plan's own.
+fn learning(
+    graph: &Graph,
+    (structure, norm): (&Structure, &Norm),
+    plan: &Plan,
+    rates: &Rates,
+) -> Option<NormState> {
+    let planned = plan.norms.iter().any(|it| it.norm == norm.name);
+    // Others read it as well, unless the plan has put a copy there for the Linears.
+    if norm.declined.is_some() || !(planned || norm.split.is_empty()) {
+        return None;
+    }
+    let steps = norm.sites.iter().filter_map(|&site| {
+        let decision = &plan.site(&structure.sites[site].name)?.decision;
+        match decision {
+            Decision::Linear(linear) => kernels::step(&linear.activation),
+            _ => None,
+        }
+    });
+    let unit = steps.fold(f32::INFINITY, f32::min);
+    let floats = |input| {
+        graph
+            .tensor(graph.input(norm_node(graph, norm), input)?)?
+            .to_f32()
+            .ok()
+    };
+    let scale = floats(norm.scale)?;
+    let shift = match norm.shift {
+        Some(input) => floats(input).unwrap_or_else(|| vec![0.0; scale.len()]),
+        None => Vec::new(),
+    };
+    unit.is_finite()
+        .then(|| NormState::new((scale, shift), unit, rates))
 }
 
 fn state(

@@ -153,7 +153,7 @@ impl Builder<'_> {
             tracing::info!(block = %name, before = report.before, after = report.after, report.kept, "learned");
             reports.push(report);
             let pair = &self.pair;
-            let leaves = pair.quantised.leaves_of(&block.quantised.sites, false)?;
+            let leaves = pair.quantised.leaves_of(&block.quantised.places, false)?;
             let pass = |values| pair.pass_block(block, values, &leaves);
             stores.quantised.advance(pass)?;
         }
@@ -212,7 +212,7 @@ impl Builder<'_> {
         let mean = |losses: Vec<f64>| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         let before = mean(self.errors(block, &held_out, stores)?);
         let states = &self.pair.quantised.states;
-        let sites = block.quantised.sites.iter();
+        let sites = block.quantised.places.iter();
         let unlearned: Vec<(usize, State)> = sites.map(|&it| (it, states[it].clone())).collect();
         let order = self.order(block, stores)?;
         for t in 0..self.options.steps {
@@ -263,7 +263,7 @@ impl Builder<'_> {
         let mut random = Random::new(&[options.seed, number as u64, t as u64]);
         let draw = |_| order[(random.bits() % known.max(1) as u64) as usize];
         let batch: Vec<usize> = (0..options.batch.max(1)).map(draw).collect();
-        let sites = &block.quantised.sites;
+        let sites = &block.quantised.places;
         let leaves = self.pair.quantised.leaves_of(sites, true)?;
         let (loss, gradients) = gradients::sum(&batch, |_, sample| {
             self.gradients(block, sample, &leaves, stores)
@@ -306,7 +306,7 @@ impl Builder<'_> {
         let leaves = self
             .pair
             .quantised
-            .leaves_of(&block.quantised.sites, false)?;
+            .leaves_of(&block.quantised.places, false)?;
         let losses = samples.par_iter();
         losses
             .map(|&sample| self.loss(block, sample, &leaves, stores)?.value())

@@ -12,9 +12,9 @@ use super::state::{Leaves, State};
 pub struct Products<'a> {
     /// What was recognised.
     pub structure: &'a Structure,
-    /// One a site; the float network's are all fixed.
+    /// One a site, and maybe one a norm; the float network's are all fixed.
     pub states: &'a [State],
-    /// One a site.
+    /// Alike.
     pub leaves: &'a [Leaves],
 }
 
@@ -52,6 +52,13 @@ impl Sites for Products<'_> {
                 matmul(a, b)
             }
             _ => bail!("the plan treats the site as another kind of product"),
+        }
+    }
+
+    fn affine(&self, place: usize) -> Option<&[Tensor; 2]> {
+        match self.leaves.get(place)? {
+            Leaves::Norm(affine) => Some(affine),
+            _ => None,
         }
     }
 }

@@ -66,6 +66,8 @@ pub enum State {
     Linear(Box<LinearState>),
     /// Q·Kᵀ or attention·V: the steps of both quantisers.
     Product(Box<[ActivationState; 2]>),
+    /// A norm in front of Linears.
+    Norm(Box<NormState>),
 }
 
 /// A site that stays float.
@@ -110,6 +112,20 @@ pub struct LinearState {
     k: usize,
 }
 
+/// γ and β of a LayerNormalization, so of what its readers round: `γ' = γ·e^f`, `β' = β + v·unit`. RepQ-ViT's fold in closed form,
+/// learned on.
+#[derive(Clone, Debug)]
+pub struct NormState {
+    /// As planned, `[channels]`.
+    planned: (Vec<f32>, Vec<f32>),
+    /// `f`, `[channels]`
+    scale: Parameter,
+    /// `v`, `[channels]`; empty where there is no β.
+    shift: Parameter,
+    /// Finest step of a reader's quantiser.
+    unit: f32,
+}
+
 /// A low-rank branch.
 #[derive(Clone, Debug)]
 struct BranchState {
@@ -126,6 +142,8 @@ pub enum Leaves {
     Linear([Tensor; 3]),
     /// Steps, and the lowest level where it learns.
     Product([Tensor; 2]),
+    /// γ and β `[channels]`.
+    Norm([Tensor; 2]),
     /// Weight and bias, if any.
     Fixed(Option<(Tensor, Tensor)>),
 }
@@ -135,7 +153,7 @@ impl Leaves {
     pub fn learned(&self) -> &[Tensor] {
         match self {
             Leaves::Linear(leaves) => leaves,
-            Leaves::Product(leaves) => leaves,
+            Leaves::Product(leaves) | Leaves::Norm(leaves) => leaves,
             Leaves::Fixed(_) => &[],
         }
     }
@@ -171,9 +189,15 @@ impl State {
         }
     }
 
+    /// Of a norm that stays as it is.
+    pub fn nothing() -> State {
+        State::Fixed(Fixed { parameters: None })
+    }
+
     /// What the next step differentiates.
     pub fn leaves(&self, learn: bool) -> Result<Leaves> {
         Ok(match self {
+            State::Norm(it) => Leaves::Norm(it.leaves(learn)?),
             State::Fixed(it) => Leaves::Fixed(it.parameters.clone()),
             State::Linear(it) => Leaves::Linear(it.leaves(learn)?),
             State::Product(it) => Leaves::Product([it[0].leaf(learn)?, it[1].leaf(learn)?]),
@@ -191,6 +215,7 @@ impl State {
                 it[0].step(left, step);
                 it[1].step(right, step);
             }
+            (State::Norm(it), [scale, shift]) => it.step(scale, shift, step),
             _ => {}
         }
     }
@@ -199,6 +224,13 @@ impl State {
     pub fn parts(&mut self) -> (Vec<(&'static str, &mut Parameter)>, Option<&mut Vec<i8>>) {
         match self {
             State::Fixed(_) => (Vec::new(), None),
+            State::Norm(it) => {
+                let it = it.as_mut();
+                (
+                    vec![("scale", &mut it.scale), ("shift", &mut it.shift)],
+                    None,
+                )
+            }
             State::Product(it) => {
                 let [left, right] = it.as_mut();
                 let parameters = vec![
@@ -232,16 +264,65 @@ impl State {
         }
     }
 
+    /// γ and β of a norm that learned.
+    pub fn affine(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match self {
+            State::Norm(it) if it.moved() => Some(it.now()),
+            _ => None,
+        }
+    }
+
     /// What was learned, for the plan; `None` where nothing is learned.
     pub fn decision(&self) -> Option<Decision> {
         match self {
-            State::Fixed(_) => None,
+            State::Fixed(_) | State::Norm(_) => None,
             State::Linear(it) => Some(Decision::Linear(it.plan())),
             State::Product(it) => Some(Decision::Product {
                 left: it[0].now(),
                 right: it[1].now(),
             }),
         }
+    }
+}
+
+impl NormState {
+    /// From γ and β `[channels]`; `unit`: the finest step of a reader's quantiser.
+    pub fn new(planned: (Vec<f32>, Vec<f32>), unit: f32, rates: &Rates) -> Self {
+        Self {
+            scale: Parameter::new(vec![0.0; planned.0.len()], rates.scale),
+            shift: Parameter::new(vec![0.0; planned.1.len()], rates.bias),
+            planned,
+            unit,
+        }
+    }
+
+    fn now(&self) -> (Vec<f32>, Vec<f32>) {
+        let (scale, shift) = &self.planned;
+        let scale = scale.iter().zip(&self.scale.values);
+        let shift = shift.iter().zip(&self.shift.values);
+        (
+            scale.map(|(s, f)| s * f.exp()).collect(),
+            shift.map(|(b, v)| b + v * self.unit).collect(),
+        )
+    }
+
+    fn moved(&self) -> bool {
+        let learned = self.scale.values.iter().chain(&self.shift.values);
+        learned.into_iter().any(|v| *v != 0.0)
+    }
+
+    fn leaves(&self, learn: bool) -> Result<[Tensor; 2]> {
+        let (scale, shift) = self.now();
+        let dims = [[scale.len()], [shift.len()]];
+        Ok([leaf(scale, &dims[0], learn)?, leaf(shift, &dims[1], learn)?])
+    }
+
+    fn step(&mut self, scale: &[f32], shift: &[f32], step: Step) {
+        let (now, _) = self.now();
+        let logs: Vec<f32> = scale.iter().zip(&now).map(|(g, s)| g * s).collect();
+        let shift: Vec<f32> = shift.iter().map(|g| g * self.unit).collect();
+        self.scale.step(&logs, step.t, step.pace);
+        self.shift.step(&shift, step.t, step.pace);
     }
 }
 

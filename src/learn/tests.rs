@@ -92,14 +92,15 @@ fn gradients_are_slopes() {
     check_gradient(&tensor(&[2, 3, 5], 1), |x| x.apply_op1(Softmax));
     check_gradient(&tensor(&[4, 6], 2), |x| (x * 3.0)?.apply_op1(Gelu));
     for centred in [true, false] {
-        check_gradient(&tensor(&[3, 8], 3), |x| {
-            x.apply_op1(LayerNorm {
-                scale: noise(8, 4),
-                shift: if centred { noise(8, 5) } else { Vec::new() },
-                epsilon: 1e-5,
-                centred,
-            })
-        });
+        let (x, scale) = (tensor(&[3, 8], 3), tensor(&[8], 4));
+        let shift = tensor(&[if centred { 8 } else { 0 }], 5);
+        let norm = || LayerNorm {
+            epsilon: 1e-5,
+            centred,
+        };
+        check_gradient(&x, |x| x.apply_op3(&scale, &shift, norm()));
+        check_gradient(&scale, |scale| x.apply_op3(scale, &shift, norm()));
+        check_gradient(&shift, |shift| x.apply_op3(&scale, shift, norm()));
     }
     let (x, w, b) = (tensor(&[5, 4], 6), tensor(&[3, 4], 7), tensor(&[3], 8));
     check_gradient(&x, |x| x.apply_op3(&w, &b, Linear));

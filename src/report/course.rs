@@ -56,9 +56,7 @@ impl Course {
     /// # Errors
     /// The file cannot be written.
     pub fn write_plot(&self, path: &Path) -> Result<(), Error> {
-        self.svg()
-            .and_then(|svg| output::write(path, svg.as_bytes()))
-            .map_err(failed(path))
+        output::write_svg(path, self.svg())
     }
 
     /// The checks as CSV.

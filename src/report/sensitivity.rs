@@ -100,12 +100,7 @@ impl SensitivityReport {
     /// # Errors
     /// The file cannot be written.
     pub fn write_plot(&self, path: &Path) -> Result<(), Error> {
-        plot::svg(self)
-            .and_then(|svg| output::write(path, svg.as_bytes()))
-            .map_err(|source| Error::Write {
-                path: path.into(),
-                source,
-            })
+        output::write_svg(path, plot::svg(self))
     }
 
     /// For each width the dB up to which a site is one of the worst.

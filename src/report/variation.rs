@@ -70,12 +70,7 @@ impl VariationReport {
     /// # Errors
     /// The file cannot be written.
     pub fn write_plot(&self, path: &Path) -> Result<(), Error> {
-        variation_plot::svg(self)
-            .and_then(|svg| output::write(path, svg.as_bytes()))
-            .map_err(|source| Error::Write {
-                path: path.into(),
-                source,
-            })
+        output::write_svg(path, variation_plot::svg(self))
     }
 
     /// The sites that come first by a figure, the highest first.

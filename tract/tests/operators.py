@@ -79,12 +79,13 @@ def dump(array, stem):
     return {"file": stem, "dtype": array.dtype.name, "dims": list(array.shape)}
 
 
-def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, integer=None, quantisers=None):
+def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, integer=None, quantisers=None, staircases=None):
     """`tolerance`: greatest difference of floats; 0 is bit for bit. `codes_off`: share of integers that
     may be one off, for chains with float operators whose last bit differs between runtimes. `specified`:
     what the ONNX specification gives, where ONNX Runtime gives something else. `integer`: how many of its
     Linears can run in integers; no element of an output is then off by more than 100 dB below its root mean
-    square. `quantisers`: how many QuantizeLinears a model has whose other quantisers, in arithmetic, are joined."""
+    square. `quantisers`: how many QuantizeLinears a model has whose other quantisers, in arithmetic, are joined.
+    `staircases`: how many sums of quantisers become one."""
     data = proto.SerializeToString()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -105,6 +106,7 @@ def case(name, proto, inputs, tolerance=0.0, codes_off=0.0, specified=None, inte
         "specified": specified is not None,
         "integer": integer,
         "quantisers": quantisers,
+        "staircases": staircases,
         "inputs": [{"name": n, **dump(a, f"{stem}.in{i}")} for i, (n, a) in enumerate(inputs.items())],
         "outputs": [
             {"name": o.name, **dump(a, f"{stem}.out{i}")}
@@ -480,6 +482,47 @@ def matmul_integer_case(name, x, weight, integer, *, kind=T.UINT8, zero=117, wz=
     case(f"integer Linear, {name}", model(nodes, {"x": x}, outputs, constants), {"x": x}, integer=integer)
 
 
+def staircase_case(name, ramps, staircases, *, shared=True, scales=None, read="x"):
+    """A sum of clipped quantisers, as vitq writes a codebook: each (step, zero point, from, to), counted `step` times."""
+    x, weight = RNG.normal(0, 2, (3, 9, 40)).astype(np.float32), RNG.integers(-128, 128, (40, 24))
+    constants = [tensor("w", T.INT8, weight.shape, weight), tensor("z", T.UINT8, (), 3), tensor("s", T.FLOAT, (), 1e-4)]
+    nodes, quantised, parts = [helper.make_node("Neg", ["x"], ["n"])], {}, []
+    for i, (step, zero, first, last) in enumerate(ramps):
+        codes = quantised.get((step, zero)) if shared else None
+        if codes is None:
+            codes = quantised[step, zero] = f"q{i}"
+            scale = np.float32(0.05) * step * (1 if scales is None else scales)
+            constants += [tensor(f"s{i}", T.FLOAT, np.shape(scale), scale), tensor(f"z{i}", T.UINT8, np.shape(scale), np.full(np.shape(scale), zero))]
+            nodes.append(helper.make_node("QuantizeLinear", [read if i else "x", f"s{i}", f"z{i}"], [codes]))
+        constants += [tensor(f"from{i}", T.UINT8, (), first), tensor(f"to{i}", T.UINT8, (), last)]
+        nodes.append(helper.make_node("Clip", [codes, f"from{i}", f"to{i}"], [f"c{i}"]))
+        part = f"c{i}"
+        for time in range(1, step):
+            nodes.append(helper.make_node("Add", [part, f"c{i}"], [f"c{i}x{time}"]))
+            part = f"c{i}x{time}"
+        parts.append(part)
+    for i, part in enumerate(parts[1:]):
+        nodes.append(helper.make_node("Add", [parts[0], part], [f"sum{i}"]))
+        parts[0] = f"sum{i}"
+    nodes += [
+        helper.make_node("MatMulInteger", [parts[0], "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    proto = model(nodes, {"x": x}, {"y": T.FLOAT}, constants)
+    case(f"staircase, {name}", proto, {"x": x}, integer=1, staircases=staircases)
+
+
+def staircase_cases():
+    staircase_case("one ramp", [(1, 8, 0, 15)], 1)
+    staircase_case("two ramps", [(1, 8, 0, 15), (6, 2, 2, 7)], 1)
+    staircase_case("three ramps, two of one quantiser", [(5, 6, 0, 4), (1, 9, 2, 9), (5, 6, 6, 20)], 1)
+    staircase_case("an interval above zero", [(3, 0, 4, 20)], 1)
+    staircase_case("declined: more than uint8 holds", [(7, 2, 0, 40)], 0)
+    staircase_case("declined: two values", [(1, 8, 0, 15), (6, 2, 2, 7)], 0, read="n")
+    staircase_case("declined: scales per channel", [(1, 8, 0, 15)], 0, scales=np.array([1.0] * 8 + [2.0], np.float32))
+
+
 def arithmetic_case(name, zero, top, quantisers, *, kind=T.UINT8, least=None, scale=0.021, shift=12582912.0):
     """A quantiser of float operators, as vitq writes it for tract as it comes, in front of MatMulInteger."""
     x, weight = RNG.normal(0, 2, (3, 9, 40)).astype(np.float32), RNG.integers(-128, 128, (40, 24))
@@ -625,5 +668,6 @@ if len(sys.argv) == 2:
     linear_cases()
     integer_cases()
     arithmetic_cases()
+    staircase_cases()
     float_cases()
 (OUT / "cases.json").write_text(json.dumps(CASES))

@@ -91,6 +91,9 @@ fn fused(case: &Case, mut model: TypedModel, kernels: Kernels) -> TractResult<Ty
     let nodes = model.nodes().iter();
     let quantisers = nodes.filter(|node| node.op.name() == "OnnxQuantizeLinear");
     expect(case.quantisers, quantisers.count(), "QuantizeLinears")?;
+    let staircases = model.nodes().iter();
+    let staircases = staircases.filter(|node| node.op.name() == "Staircase");
+    expect(case.staircases, staircases.count(), "staircases")?;
     Ok(model)
 }
 

@@ -1,22 +1,26 @@
-//! LayerNormalization over the last axis, its affine part frozen.
+//! LayerNormalization over the last axis.
 //!
-//! `y = γ·n + β`, `n = (x - μ)/σ`; with `h = γ·g`: `∂x = (h - mean(h) - n·mean(h·n))/σ`. An RMSNormalization keeps the mean.
+//! `y = γ·n + β`, `n = (x - μ)/σ`; with `h = γ·g`: `∂x = (h - mean(h) - n·mean(h·n))/σ`, `∂γ = Σ g·n`, `∂β = Σ g`. An
+//! RMSNormalization keeps the mean and has no β.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{elements, like, read, tensor_like};
 use crate::linalg::{dot, square_sum};
 
-/// The operator with its parameters.
+/// `x […, channels]`, `γ [channels]`, `β [channels]` or nothing → `[…, channels]`.
 pub struct LayerNorm {
-    /// γ, `[channels]`
-    pub scale: Vec<f32>,
-    /// β, `[channels]`; empty means zeros.
-    pub shift: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,
     /// Whether the mean is taken away, which an RMSNormalization doesn't.
     pub centred: bool,
+}
+
+/// Gradients of x, γ and β.
+struct Slopes {
+    x: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
 }
 
 impl LayerNorm {
@@ -39,10 +43,10 @@ impl LayerNorm {
         (mean as f32, (1.0 / deviation) as f32)
     }
 
-    fn gradient(&self, x: &[f32], g: &[f32], out: &mut Vec<f32>) {
+    fn add_row(&self, x: &[f32], g: &[f32], scale: &[f32], slopes: &mut Slopes) {
         let (mean, inverse) = self.moments(x);
         let n = x.len() as f32;
-        let h: Vec<f32> = g.iter().zip(&self.scale).map(|(g, s)| g * s).collect();
+        let h: Vec<f32> = g.iter().zip(scale).map(|(g, s)| g * s).collect();
         let normal: Vec<f32> = x.iter().map(|x| (x - mean) * inverse).collect();
         let along = dot(&h, &normal) as f32 / n;
         let level = if self.centred {
@@ -50,47 +54,81 @@ impl LayerNorm {
         } else {
             0.0
         };
-        out.extend(
+        slopes.x.extend(
             h.iter()
                 .zip(&normal)
                 .map(|(h, normal)| (h - level - normal * along) * inverse),
         );
+        for ((slope, g), normal) in slopes.scale.iter_mut().zip(g).zip(&normal) {
+            *slope += g * normal;
+        }
+        slopes.shift.iter_mut().zip(g).for_each(|(s, g)| *s += g);
+    }
+
+    fn slopes(&self, x: &[f32], gradient: &[f32], scale: &[f32], shifts: usize) -> Slopes {
+        let channels = scale.len();
+        let mut slopes = Slopes {
+            x: Vec::with_capacity(x.len()),
+            scale: vec![0.0; channels],
+            shift: vec![0.0; shifts],
+        };
+        let rows = x.chunks_exact(channels);
+        for (x, g) in rows.zip(gradient.chunks_exact(channels)) {
+            self.add_row(x, g, scale, &mut slopes);
+        }
+        slopes
     }
 }
 
-impl CustomOp1 for LayerNorm {
+impl CustomOp3 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer-norm"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut values = elements(storage, layout)?.to_vec();
-        for row in values.chunks_exact_mut(self.scale.len()) {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        scale: &CpuStorage,
+        scale_layout: &Layout,
+        shift: &CpuStorage,
+        shift_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let mut values = elements(x, x_layout)?.to_vec();
+        let (scale, shift) = (
+            elements(scale, scale_layout)?,
+            elements(shift, shift_layout)?,
+        );
+        for row in values.chunks_exact_mut(scale.len()) {
             let (mean, inverse) = self.moments(row);
-            for (v, scale) in row.iter_mut().zip(&self.scale) {
+            for (v, scale) in row.iter_mut().zip(scale) {
                 *v = (*v - mean) * inverse * scale;
             }
-            for (v, shift) in row.iter_mut().zip(&self.shift) {
+            for (v, shift) in row.iter_mut().zip(shift) {
                 *v += shift;
             }
         }
-        Ok(like(values, layout))
+        Ok(like(values, x_layout))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let channels = self.scale.len();
-        let values = read(x, |x| {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let shifts = shift.elem_count();
+        let slopes = read(x, |x| {
             read(gradient, |gradient| {
-                let mut values = Vec::with_capacity(x.len());
-                for (x, g) in x
-                    .chunks_exact(channels)
-                    .zip(gradient.chunks_exact(channels))
-                {
-                    self.gradient(x, g, &mut values);
-                }
-                values
+                read(scale, |scale| self.slopes(x, gradient, scale, shifts))
             })
-        })??;
-        Ok(Some(tensor_like(values, x)?))
+        })???;
+        Ok((
+            Some(tensor_like(slopes.x, x)?),
+            Some(tensor_like(slopes.scale, scale)?),
+            Some(tensor_like(slopes.shift, shift)?),
+        ))
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{Device, Tensor};
 use vitq_onnx::DataType;
 use vitq_passes::infer::{Shapes, infer};
-use vitq_passes::ir::{Graph, Node, NodeId, Outlet};
-use vitq_passes::structure::{Structure, find_gelus};
+use vitq_passes::ir::{Graph, Node, NodeId, Op, Outlet};
+use vitq_passes::structure::{Norm, Structure, find_gelus};
 
 use super::{Integers, Kind, Network, Step, Value, Values, operators};
 use crate::input::Array;
@@ -54,7 +54,29 @@ fn makers(graph: &Graph, structure: &Structure) -> Makers {
         let reads = (0..count).map(|i| graph.input(site.node, i)).collect();
         makers.insert(site.output, (Kind::Site(index), reads));
     }
+    let places = structure.sites.len()..;
+    for (place, norm) in places.zip(&structure.norms) {
+        let node = norm_node(graph, norm);
+        let op = graph
+            .op(node)
+            .filter(|op| is_norm(op) && norm.declined.is_none());
+        if let Some(op) = op {
+            let kind = Kind::Norm(place, Box::new(op.clone()));
+            makers.insert(Outlet { node, slot: 0 }, (kind, graph.node_inputs(node)));
+        }
+    }
     makers
+}
+
+/// The norm that sites read: the copy of it where it was split.
+pub(in crate::learn) fn norm_node(graph: &Graph, norm: &Norm) -> NodeId {
+    let reader = norm.split.first();
+    let read = reader.and_then(|&(reader, input)| graph.input(reader, input));
+    read.map_or(norm.node, |value| value.node)
+}
+
+fn is_norm(op: &Op) -> bool {
+    op.is("LayerNormalization") || op.is("RMSNormalization")
 }
 
 struct Compiler<'g> {

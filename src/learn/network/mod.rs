@@ -13,6 +13,7 @@ use vitq_passes::ir::{Op, Outlet};
 use super::LearnError;
 use super::kernels::{Gelu, LayerNorm};
 
+pub(super) use compile::norm_node;
 pub(super) use operators::matmul;
 pub use segment::{Segment, segments};
 
@@ -62,6 +63,8 @@ pub struct Step {
 pub enum Kind {
     /// A site, by its index: whoever runs the network says what happens there.
     Site(usize),
+    /// A LayerNormalization or RMSNormalization in front of sites, by its place among what learns: behind all sites.
+    Norm(usize, Box<Op>),
     /// A GELU of several operators.
     Gelu,
     /// Any other operator.
@@ -87,6 +90,11 @@ pub trait Sites {
     /// # Errors
     /// Operands do not fit.
     fn evaluate(&self, site: usize, operands: &[Tensor]) -> candle_core::Result<Tensor>;
+
+    /// γ and β of a norm that learns, by its place.
+    fn affine(&self, _place: usize) -> Option<&[Tensor; 2]> {
+        None
+    }
 }
 
 impl Network {
@@ -138,6 +146,12 @@ impl Network {
             Kind::Gelu => floats(&operands)
                 .and_then(|it| it[0].contiguous()?.apply_op1(Gelu))
                 .map(one),
+            Kind::Norm(place, op) => match sites.affine(*place) {
+                Some(affine) => floats(&operands)
+                    .and_then(|it| layer_norm(op, &it[0], affine))
+                    .map(one),
+                None => operators::evaluate(op, &operands),
+            },
             Kind::Operator(op) => operators::evaluate(op, &operands),
         };
         evaluated.map_err(|e| failed(message(&e)))
@@ -165,24 +179,18 @@ fn floats(operands: &[Option<&Value>]) -> candle_core::Result<Vec<Tensor>> {
         .collect()
 }
 
-fn layer_norm(
-    op: &Op,
-    x: &Tensor,
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    centred: bool,
-) -> candle_core::Result<Tensor> {
+/// A LayerNormalization or RMSNormalization with γ and β `[channels]`; of the latter β is nothing.
+fn layer_norm(op: &Op, x: &Tensor, [scale, shift]: &[Tensor; 2]) -> candle_core::Result<Tensor> {
     let epsilon = op.float("epsilon").unwrap_or(1e-5);
     let axis = op.int("axis").unwrap_or(-1);
     if axis != -1 && axis + 1 != x.rank() as i64
-        || scale.len() != x.dims().last().copied().unwrap_or(0)
+        || scale.elem_count() != x.dims().last().copied().unwrap_or(0)
     {
         candle_core::bail!("it normalises over more than the last axis")
     }
-    x.contiguous()?.apply_op1(LayerNorm {
-        scale,
-        shift,
+    let norm = LayerNorm {
         epsilon,
-        centred,
-    })
+        centred: op.is("LayerNormalization"),
+    };
+    x.contiguous()?.apply_op3(scale, shift, norm)
 }

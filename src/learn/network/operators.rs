@@ -1,6 +1,6 @@
 //! ONNX operators by candle's.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use vitq_passes::ir::Op;
 
 use super::{Integers, Value, layer_norm, one, shaping};
@@ -56,11 +56,7 @@ pub fn evaluate(op: &Op, operands: &[Option<&Value>]) -> Result<Vec<Value>> {
         "Cast" => return cast(&call),
         "MatMul" => matmul(x()?, call.float(1)?)?,
         "Softmax" => softmax(&call)?,
-        "LayerNormalization" => {
-            let shift = call.optional_floats(2)?.unwrap_or_default();
-            layer_norm(op, x()?, call.floats(1)?, shift, true)?
-        }
-        "RMSNormalization" => layer_norm(op, x()?, call.floats(1)?, Vec::new(), false)?,
+        "LayerNormalization" | "RMSNormalization" => layer_norm(op, x()?, &call.norm()?)?,
         "ReduceMean" => reduce(&call, |x, axes| x.mean_keepdim(axes))?,
         "ReduceSum" => reduce(&call, |x, axes| x.sum_keepdim(axes))?,
         "ReduceL2" => reduce(&call, |x, axes| x.sqr()?.sum_keepdim(axes)?.sqrt())?,
@@ -104,6 +100,15 @@ impl Call<'_> {
     /// Elements of a float operand.
     pub fn floats(&self, i: usize) -> Result<Vec<f32>> {
         read(self.float(i)?, <[f32]>::to_vec)
+    }
+
+    /// γ and β of a norm; nothing for the one that is left out.
+    fn norm(&self) -> Result<[Tensor; 2]> {
+        let shift = match self.operands.get(2).copied().flatten() {
+            Some(_) => self.float(2)?.flatten_all()?,
+            None => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
+        };
+        Ok([self.float(1)?.flatten_all()?, shift])
     }
 
     /// Elements of a float operand that may be left out.

@@ -19,8 +19,8 @@ pub struct Segment {
     pub reads: Vec<Outlet>,
     /// Values that are read behind it, or leave the network.
     pub writes: Vec<Outlet>,
-    /// Sites in it.
-    pub sites: Vec<usize>,
+    /// What learns in it: sites, and norms behind the number of those.
+    pub places: Vec<usize>,
 }
 
 impl Network {
@@ -32,7 +32,7 @@ impl Network {
     fn segment(&self, name: String, steps: Range<usize>) -> Segment {
         let mut reads = Vec::new();
         let mut made = HashSet::new();
-        let mut sites = Vec::new();
+        let mut places = Vec::new();
         for step in &self.steps[steps.clone()] {
             for &read in step.reads.iter().flatten() {
                 let outside = !made.contains(&read) && !self.constants.contains_key(&read);
@@ -41,8 +41,8 @@ impl Network {
                 }
             }
             made.extend(step.writes.iter().copied());
-            if let Kind::Site(site) = step.kind {
-                sites.push(site);
+            if let Kind::Site(place) | Kind::Norm(place, _) = step.kind {
+                places.push(place);
             }
         }
         let needed = self.needed_from(steps.end);
@@ -53,7 +53,7 @@ impl Network {
             steps,
             reads,
             writes,
-            sites,
+            places,
         }
     }
 

@@ -15,9 +15,8 @@ use super::code_type::CodeType;
 use super::quantize::{Quantize, ROUNDER};
 use crate::constant::single;
 
-/// Joins quantisers that are written in arithmetic; gives their number.
-pub fn join(model: &mut TypedModel) -> TractResult<usize> {
-    let mut joined = 0;
+/// Joins quantisers that are written in arithmetic.
+pub fn join(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
         let Some(quantiser) = Arithmetic::read(model, id)? else {
             continue;
@@ -31,9 +30,8 @@ pub fn join(model: &mut TypedModel) -> TractResult<usize> {
         let codes = patch.wire_node(name, op, &[x, scale, zero])?;
         patch.shunt_outside(model, id.into(), codes[0])?;
         patch.apply(model)?;
-        joined += 1;
     }
-    Ok(joined)
+    Ok(())
 }
 
 struct Arithmetic {

@@ -11,10 +11,19 @@ mod code_type;
 mod dequantize;
 mod layout;
 mod quantize;
+mod staircase;
 
-pub use arithmetic::join;
+use tract_core::internal::{TractResult, TypedModel};
+
 pub use code_type::CodeType;
 pub use dequantize::Dequantize;
 pub use dequantize::parse as parse_dequantize;
 pub use layout::Layout;
 pub use quantize::parse as parse_quantize;
+
+/// Makes one operator of each quantiser that is written in several.
+pub fn join(model: &mut TypedModel) -> TractResult<()> {
+    arithmetic::join(model)?;
+    staircase::join(model)?;
+    Ok(())
+}

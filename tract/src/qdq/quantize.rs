@@ -115,6 +115,11 @@ impl Quantize {
             range: (0, top),
         }
     }
+
+    /// The codes' type, and the least and the most of them.
+    pub fn codes(&self) -> (CodeType, (i32, i32)) {
+        (self.codes, self.range)
+    }
 }
 
 impl Op for Quantize {
@@ -220,7 +225,7 @@ pub const ROUNDER: f32 = 12_582_912.0; // 1.5 · 2²³
 /// `low` and `high` are integers below 2¹⁷, so saturating first changes no rounding and keeps the sum in
 /// the range of [`ROUNDER`].
 #[inline(always)]
-fn round_within(quotient: f32, low: f32, high: f32) -> i32 {
+pub fn round_within(quotient: f32, low: f32, high: f32) -> i32 {
     // Not f32::max: this form is one instruction and turns NaN into `low`.
     let at_least = if quotient > low { quotient } else { low };
     let within = if at_least < high { at_least } else { high };

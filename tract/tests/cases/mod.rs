@@ -23,6 +23,9 @@ pub struct Case {
     /// QuantizeLinears once those in arithmetic are joined, where the case says.
     #[allow(dead_code, reason = "vitq's own tests see no operators of tract")]
     pub quantisers: Option<usize>,
+    /// Sums of quantisers that become one operator, where the case says.
+    #[allow(dead_code, reason = "vitq's own tests see no operators of tract")]
+    pub staircases: Option<usize>,
     pub inputs: Vec<Stored>,
     pub outputs: Vec<Stored>,
 }

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Print the README's accuracy table again: each form quantised by vitq, judged in ONNX Runtime.
 
-    cargo build --release && python benches/accuracy.py [--digits] [--learned] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
+    cargo build --release && python benches/accuracy.py [--digits] [--learned] [--weights] [--plain] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
 
 Without --digits: the trained ViT-Tiny and the ImageNet images under ../shared, calibrated on the first 32 calibration
 images, judged by ../shared/tools/evaluate.py on the 300 test images (--tiny: on tiny_imagenet_val as well).
 With --digits: the model and the images of fixtures/digits.
 With --learned: the rows are what learning adds at W4A4 and W3A3 (a build with --features learn).
-Columns: top-1 (%), agreement of top-1 with float (%), SQNR of the logits (dB), Linears left float, seconds of vitq.
+With --weights: the rows are weights alone, with a scale an output channel or a block.
+With --plain: ONNX Runtime's optimisations are off, so that products of float activations are float ones.
+Columns: top-1 (%), agreement of top-1 with float (%), SQNR of the logits (dB), Linears left float, megabytes, seconds of vitq.
 """
 
 import argparse
@@ -47,6 +49,15 @@ LEARNED = [
 ]
 LEARNED_FORMS = ["--bits w4a4 --scope all --edge-bits 8", "--bits w3a3 --scope all --edge-bits 8"]
 
+# With --weights.
+WEIGHTS = [
+    "W4A16, a scale a channel: --bits w4a16",
+    "W4A16, the same without codebooks: --bits w4a16 --codes uniform",
+    *(f"W4A16, blocks of {block}: --bits w4a16 --block {block}" for block in (128, 64, 32)),
+    "W8A16, a scale a channel: --bits w8a16",
+    "W8A16, blocks of 32: --bits w8a16 --block 32",
+]
+
 # Only for the ViT-Tiny: budgets follow a model's size.
 BUDGETS = [
     "Mixed, as large as W4A8: --budget size=4060kB",
@@ -60,6 +71,8 @@ def built_in(args):
     if args.learned:
         forms = [(form, form.split()[1], row) for form in LEARNED_FORMS for row in LEARNED]
         return [f"{bits}, {row} {form}" for form, bits, row in forms]
+    if args.weights:
+        return WEIGHTS
     return ROWS if args.digits else ROWS + BUDGETS
 
 
@@ -76,7 +89,8 @@ def quantise(args, model, calibration, preprocess, row, out):
         print(f"{name}: vitq ended with exit code {code}, no row", file=sys.stderr)
         return None
     left = json.loads(report.read_text())["summary"]["left_float"]
-    return {"form": name.strip(), "file": out, "seconds": time.perf_counter() - start, "left_float": left}
+    seconds = time.perf_counter() - start
+    return {"form": name.strip(), "file": out, "seconds": seconds, "left_float": left, "bytes": out.stat().st_size}
 
 
 def judge(model, files, folder, work, *options):
@@ -87,7 +101,7 @@ def judge(model, files, folder, work, *options):
     return json.loads(out.read_text())
 
 
-def judge_digits(model, files):
+def judge_digits(model, files, plain):
     """The same figures for fixtures/digits: grey to RGB, (x/255 - 0.5) / 0.5, no resize."""
     import numpy as np
     import onnxruntime
@@ -98,8 +112,11 @@ def judge_digits(model, files):
     truth = np.array([classes.index(image.parent.name) for image in images])
     x = np.stack([np.asarray(Image.open(image).convert("RGB"), np.float32).transpose(2, 0, 1) for image in images])
     rows, reference = [], None
+    options = onnxruntime.SessionOptions()
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     for file in [model, *files]:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         (z,) = session.run(None, {"input": (x / 255 - 0.5) / 0.5})
         reference = z if reference is None else reference
         error = float(((reference - z) ** 2).sum())
@@ -116,15 +133,15 @@ def judge_digits(model, files):
 
 def print_table(made, judged, tiny):
     """Print the figures as a Markdown table, float first."""
-    print("| form | top-1 | agreement | dB | Linears left float | s |" + (" top-1 tiny | agreement tiny |" if tiny else ""))
-    print("|---|---|---|---|---|---|" + ("---|---|" if tiny else ""))
+    print("| form | top-1 | agreement | dB | Linears left float | MB | s |" + (" top-1 tiny | agreement tiny |" if tiny else ""))
+    print("|---|---|---|---|---|---|---|" + ("---|---|" if tiny else ""))
     for i, row in enumerate(judged):
         if i == 0:
-            cells = ["float", f"{row['top1']:.2f}", "", "", "", ""]
+            cells = ["float", f"{row['top1']:.2f}", "", "", "", "", ""]
         else:
             m = made[i - 1]
             cells = [m["form"], f"{row['top1']:.2f}", f"{row['agreement']:.1f}", f"{row['sqnr_db']:.1f}"]
-            cells += [str(m["left_float"]), f"{m['seconds']:.1f}"]
+            cells += [str(m["left_float"]), f"{m['bytes'] / 1e6:.2f}", f"{m['seconds']:.1f}"]
         if tiny:
             cells += [f"{tiny[i]['top1']:.2f}", f"{tiny[i]['agreement']:.2f}" if i else ""]
         print("| " + " | ".join(cells) + " |")
@@ -135,6 +152,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", action="store_true")
     parser.add_argument("--learned", action="store_true")
+    parser.add_argument("--weights", action="store_true")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--row", action="append", help="'NAME: vitq arguments'; 'NAME: train arguments' trains; replaces the built-in rows")
     parser.add_argument("--vitq", type=pathlib.Path, default=ROOT / "target/release/vitq")
@@ -157,12 +176,13 @@ def main():
         ]
         made = [row for row in made if row]
         files, tiny = [m["file"] for m in made], []
+        plain = ["--plain"] if args.plain else []
         if args.digits:
-            judged = judge_digits(model, files)
+            judged = judge_digits(model, files, args.plain)
         else:
-            judged = judge(model, files, SHARED / "data/imagenet_sample/test", work)
+            judged = judge(model, files, SHARED / "data/imagenet_sample/test", work, *plain)
             if args.tiny:
-                tiny = judge(model, files, SHARED / "data/tiny_imagenet_val", work, "--tiny")
+                tiny = judge(model, files, SHARED / "data/tiny_imagenet_val", work, "--tiny", *plain)
     print_table(made, judged, tiny)
     if args.json:
         rows = [{"form": "float"}, *({k: v for k, v in m.items() if k != "file"} for m in made)]

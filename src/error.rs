@@ -128,6 +128,14 @@ pub enum Error {
         /// What stands against it.
         source: vitq_passes::target::TargetError,
     },
+    /// Weights with a scale a block where they cannot be had.
+    #[error("--block {block}: {reason}")]
+    Block {
+        /// Inputs of a block.
+        block: usize,
+        /// What stands against it, and what to do.
+        reason: &'static str,
+    },
     /// A pass left a graph that is not sound.
     #[error("{}: the quantised graph is not sound ({}); this is a fault of vitq: please report it", path.display(), faults.join("; "))]
     Unsound {

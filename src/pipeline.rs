@@ -12,13 +12,14 @@ use vitq_passes::target::{ONNX_RUNTIME, Target, Values};
 use crate::batches::Batches;
 use crate::budget::{self, Budget};
 use crate::calibrate::{
-    self, Effort, Feeds, Outcome, Part, Progress, Ranks, Scope, Settings, ranges, ranks,
+    self, Codes, Effort, Feeds, Outcome, Part, Progress, Ranks, Scope, Settings, ranges, ranks,
 };
 use crate::contract::Source;
 use crate::error::Error;
 use crate::input::Dataset;
 use crate::model::FloatModel;
 use crate::output;
+use crate::quant::FLOAT_BITS;
 use crate::report::{FileReport, Report, SitesReport};
 use crate::run::Runtime;
 use crate::verify::{Candidate, Verification, verify};
@@ -32,6 +33,9 @@ pub const RANK_SHARE: f64 = 0.02;
 /// Most samples that blocks learn from: their values wait between two blocks.
 #[cfg(feature = "learn")]
 pub const RECONSTRUCTION_SAMPLES: usize = 1024;
+
+/// Inputs that may share a scale of a weight: what ONNX Runtime has kernels for.
+pub const BLOCKS: [usize; 3] = [32, 64, 128];
 
 /// Widest activations that residual streams are rotated for. A rotation spreads outliers, which pays where codes are few: on
 /// ViT-Tiny (2,000 images that nothing was chosen on) agreement with float at W4A4 goes from 58.4 to 62.2 %. At W4A6, W6A6, W8A8 and W4A8
@@ -151,6 +155,7 @@ impl Quantizer {
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Settings {
             target_codes: self.target.codes,
+            target_blocks: self.target.blocks,
             ..settings
         };
         self
@@ -204,6 +209,7 @@ impl Quantizer {
     pub fn target(mut self, target: Target) -> Self {
         self.target = target;
         self.settings.target_codes = target.codes;
+        self.settings.target_blocks = target.blocks;
         self
     }
 
@@ -264,6 +270,7 @@ impl Quantizer {
         model.require_sites(self.settings.scope)?;
         self.require_known_names(model)?;
         self.require_target(model)?;
+        self.require_blocks()?;
         if let Some(budget) = self.budget {
             return budget::plan(self, budget, (model, calibration), progress);
         }
@@ -520,12 +527,35 @@ impl Quantizer {
         let sites = model.structure.sites.iter();
         let mut quantised = sites.filter(|site| settings.float_reason(site).is_none());
         let fits = self.target.check(&model.graph).and_then(|()| {
-            quantised.try_for_each(|it| self.target.check_width(&it.name, settings.bits(it).1))
+            quantised.try_for_each(|it| {
+                if settings.block.is_some() {
+                    self.target.check_block(&it.name)?;
+                }
+                self.target.check_width(&it.name, settings.bits(it).1)
+            })
         });
         fits.map_err(|source| Error::Target {
             path: model.path.clone(),
             source,
         })
+    }
+
+    /// Fails before anything is calibrated where weights can have no scale a block.
+    fn require_blocks(&self) -> Result<(), Error> {
+        let settings = &self.settings;
+        let Some(block) = settings.block else {
+            return Ok(());
+        };
+        let reason = if !BLOCKS.contains(&block) {
+            "a block has 32, 64 or 128 inputs"
+        } else if settings.activation_bits != FLOAT_BITS {
+            "a product of integers takes one scale an output channel: give --bits w4a16 or w8a16, which leave activations float, or leave --block out"
+        } else if settings.codes == Codes::Codebook {
+            "a scale a block goes with evenly spaced levels: leave --codes codebook out"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Block { block, reason })
     }
 
     /// The settings in words, for the plan and the emitted model's metadata.
@@ -543,6 +573,11 @@ impl Quantizer {
             (
                 "bits",
                 format!("w{}a{}{mixed}", s.weight_bits, s.activation_bits),
+            ),
+            (
+                "block",
+                s.block
+                    .map_or_else(|| "none".into(), |block| block.to_string()),
             ),
             ("scope", word(&s.scope)),
             ("codes", word(&s.codes)),

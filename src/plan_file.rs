@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vitq_passes::plan::{Decision, LinearPlan, Plan, VERSION};
+use vitq_passes::plan::{Decision, LinearPlan, Plan, SitePlan, VERSION};
 
 use crate::output;
 
@@ -203,12 +203,36 @@ pub fn load(path: &Path) -> Result<Plan, PlanFileError> {
         array.fill(tensor.data());
         Ok(())
     })?;
-    match open.into_keys().next() {
-        None => Ok(plan),
-        Some(key) => Err(wrong(format!(
+    if let Some(key) = open.into_keys().next() {
+        return Err(wrong(format!(
             "the plan lists the array `{key}`, for which it has no site"
-        ))),
+        )));
     }
+    match plan.sites.iter().find_map(wrong_scales) {
+        None => Ok(plan),
+        Some(reason) => Err(wrong(reason)),
+    }
+}
+
+/// What is wrong with the number of a weight's scales.
+fn wrong_scales(site: &SitePlan) -> Option<String> {
+    let Decision::Linear(LinearPlan { weight, .. }) = &site.decision else {
+        return None;
+    };
+    let scales = weight.scales_of_row(weight.inputs());
+    let whole = weight.inputs() * weight.out == weight.codes.len();
+    let blocks = weight
+        .block
+        .map_or_else(String::new, |block| format!(" in blocks of {block}"));
+    (!whole || weight.scale.len() != weight.out * scales).then(|| {
+        format!(
+            "the weight of `{}` has {} scales and {} codes for {} output channels{blocks}",
+            site.site,
+            weight.scale.len(),
+            weight.codes.len(),
+            weight.out
+        )
+    })
 }
 
 /// Fails where a plan was made from another model.
@@ -351,9 +375,7 @@ fn visit_linear<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vitq_passes::plan::{
-        Activation, LowRank, NormPlan, Rotation, Segment, SitePlan, ValuePlan, Weight,
-    };
+    use vitq_passes::plan::{Activation, LowRank, NormPlan, Rotation, Segment, ValuePlan, Weight};
 
     fn uniform() -> Activation {
         Activation::Uniform {
@@ -378,6 +400,7 @@ mod tests {
                 bits: 4,
                 out: 2,
                 codes: vec![-128, 0, 1, 127, -3, 5],
+                block: None,
                 scale: vec![0.1, f32::MIN_POSITIVE],
                 zero_point: vec![-1, 1],
                 table: Some((-8..8).collect()),
@@ -507,6 +530,43 @@ mod tests {
         assert!(matches!(load(&path), Err(PlanFileError::Arrays { .. })));
         fs::remove_file(arrays_path(&path)).unwrap();
         assert!(matches!(load(&path), Err(PlanFileError::Read { .. })));
+    }
+
+    /// A plan of one Linear of two rows of three inputs, in blocks of two.
+    fn blocked() -> Plan {
+        let mut plan = plan();
+        let mut linear = linear();
+        linear.weight = Weight {
+            block: Some(2),
+            scale: vec![0.1, 0.2, 0.3, 0.4],
+            zero_point: Vec::new(),
+            table: None,
+            ..linear.weight
+        };
+        plan.sites[0].decision = Decision::Linear(linear);
+        plan
+    }
+
+    #[test]
+    fn scales_are_as_many_as_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.plan.json");
+        save(&blocked(), &path).unwrap();
+        assert_eq!(load(&path).unwrap(), blocked());
+        let json = fs::read_to_string(&path).unwrap();
+        let edits = [
+            ("\"block\": 2", "\"block\": 3"),
+            ("\"block\": 2", "\"block\": null"),
+            ("\"block\": 2", "\"block\": 0"),
+            ("\"out\": 2", "\"out\": 0"),
+            ("\"out\": 2", "\"out\": 18446744073709551615"),
+        ];
+        for (said, instead) in edits {
+            assert!(json.contains(said), "{json}");
+            fs::write(&path, json.replace(said, instead)).unwrap();
+            let refused = load(&path).unwrap_err().to_string();
+            assert!(refused.contains("`a` has 4 scales"), "{instead}: {refused}");
+        }
     }
 
     #[test]

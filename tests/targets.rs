@@ -54,6 +54,7 @@ fn weight(zero_point: Vec<i8>) -> Weight {
         bits: 8,
         out: OUTPUTS,
         codes: (0..INPUTS * OUTPUTS).map(|i| spread(i, 60) as i8).collect(),
+        block: None,
         scale: (0..OUTPUTS)
             .map(|c| 1.0 / f32::from(1_u8 << (c % 5)))
             .collect(),

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ pub struct Segment {
     pub to: i16,
 }
 
-/// A quantised weight: `ŵ[o][i] = (codes[o][i] - zero_point[o])·scale[o]`.
+/// A quantised weight: `ŵ[o][i] = (codes[o][i] - zero_point[o])·scale[o]`; in blocks `scale[o][i / block]`, and the zero point so too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weight {
     /// 2..=8
@@ -172,9 +172,11 @@ pub struct Weight {
     pub out: usize,
     /// `[out, in]`, on the int8 grid.
     pub codes: Vec<i8>,
-    /// `[out]`, > 0.
+    /// Inputs of a row that share a scale, in their order; the last block may have fewer. All of the row where absent.
+    pub block: Option<usize>,
+    /// `[out]`, or `[out, ceil(in / block)]`; > 0.
     pub scale: Vec<f32>,
-    /// `[out]`; empty means all zero (symmetric).
+    /// As many as scales; empty means all zero (symmetric).
     pub zero_point: Vec<i8>,
     /// The 2^bits levels that `codes` takes, ascending, if they are a codebook stored as packed codes.
     pub table: Option<Vec<i8>>,
@@ -183,13 +185,30 @@ pub struct Weight {
 impl Weight {
     /// The weight that the codes stand for, `[out, in]`.
     pub fn dequantise(&self) -> Vec<f32> {
-        let columns = self.codes.len() / self.out.max(1);
+        let inputs = self.inputs().max(1);
+        let rows = self.codes.chunks_exact(inputs);
+        let blocks = rows.flat_map(|row| row.chunks(self.block_of(inputs)));
         let mut values = Vec::with_capacity(self.codes.len());
-        for (o, row) in self.codes.chunks_exact(columns.max(1)).enumerate() {
-            let zero = self.zero_point.get(o).copied().map_or(0.0, f32::from);
-            values.extend(row.iter().map(|&c| (f32::from(c) - zero) * self.scale[o]));
+        for ((b, block), scale) in blocks.enumerate().zip(&self.scale) {
+            let zero = self.zero_point.get(b).copied().map_or(0.0, f32::from);
+            values.extend(block.iter().map(|&c| (f32::from(c) - zero) * scale));
         }
         values
+    }
+
+    /// Columns.
+    pub fn inputs(&self) -> usize {
+        self.codes.len() / self.out.max(1)
+    }
+
+    /// How many scales a row of so many inputs has.
+    pub fn scales_of_row(&self, inputs: usize) -> usize {
+        inputs.div_ceil(self.block_of(inputs)).max(1)
+    }
+
+    /// Inputs that share a scale in a row of so many.
+    fn block_of(&self, inputs: usize) -> usize {
+        self.block.unwrap_or(inputs).max(1)
     }
 }
 

@@ -174,6 +174,15 @@ fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
     match width {
         Width::Float => 4 * out * (k + 1),
         Width::Bits(bits, _) => {
+            if let Some(block) = job.quantizer.settings.block(site) {
+                let codes = if packed(job, bits) {
+                    (out * k).div_ceil(2)
+                } else {
+                    out * k
+                };
+                // Scales of the weight, and the bias.
+                return codes + 4 * out * (k.div_ceil(block as u64) + 1);
+            }
             // A scale and a zero point of the weight, a code and a scale of the bias.
             let rows = 13 * out;
             if packed(job, bits) {
@@ -239,6 +248,8 @@ fn linear(
     let (k, out) = (parameters.inputs, parameters.outputs);
     let levels = 1i32 << weights.min(7);
     let table = (-levels / 2..levels / 2).map(|level| level as i8).collect();
+    let block = job.quantizer.settings.block(site);
+    let scales = block.map_or(1, |block| k.div_ceil(block));
     Some(LinearPlan {
         activation: activation(job, activations),
         pre_scale: scaled.then(|| vec![1.0; k]),
@@ -246,9 +257,10 @@ fn linear(
             bits: weights,
             out,
             codes: vec![0; out * k],
-            scale: vec![1.0; out],
+            block,
+            scale: vec![1.0; out * scales],
             zero_point: Vec::new(),
-            table: packed(job, weights).then_some(table),
+            table: (block.is_none() && packed(job, weights)).then_some(table),
         },
         bias: vec![0.0; out],
         low_rank: None,

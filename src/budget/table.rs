@@ -37,7 +37,8 @@ impl Table {
     /// scope, as its weights take room too; float where that was an option.
     pub fn of_sizes(job: &Job<'_>) -> Result<Table, Error> {
         let settings = &job.quantizer.settings;
-        let packs = settings.codes.codebook(4) && job.quantizer.target.packed_opset.is_some();
+        let four = settings.block.is_some() || settings.codes.codebook(4);
+        let packs = four && job.quantizer.target.packed_opset.is_some();
         let widths: Vec<u32> = STORED
             .into_iter()
             .filter(|&bits| bits == 8 || (bits >= settings.weight_bits && packs))

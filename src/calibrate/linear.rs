@@ -394,7 +394,8 @@ impl Calibration<'_> {
                 site: site.name.clone(),
             });
         }
-        let rounding = self.weight(&parameters, &moments, weight_bits, tokens);
+        let blocks = (weight_bits, self.settings.block(site));
+        let rounding = self.weight(&parameters, &moments, blocks, tokens);
         let spectrum = (self.settings.ranks != Ranks::None)
             .then(|| rounding.left_over(parameters.k))
             .flatten();
@@ -456,12 +457,12 @@ impl Calibration<'_> {
         }
     }
 
-    /// The grid for weights `[out, in]` whose errors in column `j` cost `cost[j]`.
-    fn grid(&self, w: &[f32], cost: &[f32], bits: u32) -> Grid {
-        if self.settings.codes.codebook(bits) {
-            Grid::codebook(w, cost.len(), bits, cost)
-        } else {
-            Grid::uniform(w, cost.len(), bits, cost)
+    /// The grid for weights `[out, in]` whose errors in column `j` cost `cost[j]`, with a scale for each `block` inputs or row.
+    fn grid(&self, w: &[f32], cost: &[f32], (bits, block): (u32, Option<usize>)) -> Grid {
+        match block {
+            Some(block) => Grid::blocks(w, cost.len(), bits, cost, block),
+            None if self.settings.codes.codebook(bits) => Grid::codebook(w, cost.len(), bits, cost),
+            None => Grid::uniform(w, cost.len(), bits, cost),
         }
     }
 
@@ -469,7 +470,7 @@ impl Calibration<'_> {
         &self,
         parameters: &Parameters,
         moments: &Moments,
-        bits: u32,
+        blocks: (u32, Option<usize>),
         tokens: usize,
     ) -> Rounding {
         let k = parameters.k;
@@ -478,7 +479,7 @@ impl Calibration<'_> {
         if moments.h.is_empty() {
             // Only eight bits are rounded without H, and they hardly depend on which error costs what.
             let cost = vec![1.0; k];
-            let grid = self.grid(&parameters.weight, &cost, bits);
+            let grid = self.grid(&parameters.weight, &cost, blocks);
             return Rounding {
                 weight: round_to_nearest(&parameters.weight, k, &grid),
                 target: Vec::new(),
@@ -491,7 +492,7 @@ impl Calibration<'_> {
             .filter(|part| self.settings.has(*part))
             .and_then(|_| refit(&parameters.weight, k, &moments.h, &moments.c, ridge))
             .unwrap_or_else(|| parameters.weight.clone());
-        let grid = self.grid(&target, &cost, bits);
+        let grid = self.grid(&target, &cost, blocks);
         let h = shrunk(&moments.h, k, DAMPING + 0.1 * doubt);
         let rounded = Some(Part::Gptq)
             .filter(|part| self.settings.has(*part))
@@ -520,7 +521,7 @@ impl Calibration<'_> {
         for row in values.chunks_exact(k) {
             cost.iter_mut().zip(row).for_each(|(c, x)| *c += x * x);
         }
-        let grid = self.grid(&parameters.weight, &cost, bits);
+        let grid = self.grid(&parameters.weight, &cost, (bits, None));
         let rounded = round_to_nearest(&parameters.weight, k, &grid).dequantise();
         let rows = rounded
             .chunks_exact(k)

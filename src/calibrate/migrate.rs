@@ -58,7 +58,9 @@ impl Migration {
         match &mut carrier.decision {
             Decision::Linear(plan) => {
                 for ((&row, r), shift) in channels {
-                    plan.weight.scale[row] /= r;
+                    let scales = plan.weight.scales_of_row(parameters.k);
+                    let row_of = row * scales..(row + 1) * scales;
+                    plan.weight.scale[row_of].iter_mut().for_each(|s| *s /= r);
                     plan.bias[row] = (plan.bias[row] + shift) / r;
                     if let Some(LowRank { rank, up, .. }) = &mut plan.low_rank {
                         let row_of = row * *rank..(row + 1) * *rank;

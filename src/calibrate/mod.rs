@@ -97,6 +97,9 @@ pub struct Settings {
     pub weight_bits: u32,
     /// 2..=8, or [`FLOAT_BITS`]: weights alone are quantised.
     pub activation_bits: u32,
+    /// Inputs that share a scale of a Linear's weight, one of [`crate::pipeline::BLOCKS`], where activations stay float; all of an output
+    /// channel where absent.
+    pub block: Option<usize>,
     /// What is quantised.
     pub scope: Scope,
     /// How long to search.
@@ -105,6 +108,8 @@ pub struct Settings {
     pub codes: Codes,
     /// Codes of activations that the target has ([`crate::Quantizer::target`] sets it).
     pub target_codes: target::Codes,
+    /// Blocks of weights that it has (so too).
+    pub target_blocks: target::Blocks,
     /// Width of the patch embedding and the head, if another one.
     pub edge_bits: Option<u32>,
     /// Widths of single sites; the guard then neither widens a site nor leaves it float.
@@ -129,10 +134,12 @@ impl Default for Settings {
         Settings {
             weight_bits: 8,
             activation_bits: 8,
+            block: None,
             scope: Scope::Linear,
             effort: Effort::Fast,
             codes: Codes::Auto,
             target_codes: target::Codes::Unsigned,
+            target_blocks: target::Blocks::Any,
             edge_bits: None,
             widths: None,
             ranks: Ranks::None,
@@ -198,7 +205,7 @@ pub struct SiteReport {
     pub output_sqnr_db: Option<f64>,
     /// Quantised alone: signal to error at the model's outputs, dB.
     pub network_sqnr_db: Option<f64>,
-    /// What the guard did, and its price.
+    /// What the guard did, and its price; why there are no blocks where they were asked for.
     pub note: Option<String>,
     /// Multiply-accumulates of a Linear in one run of the model, its branch apart.
     pub macs: Option<u64>,
@@ -334,6 +341,29 @@ impl Settings {
         } else {
             (weight, activation)
         }
+    }
+
+    /// Inputs that share a scale of a site's weight; `None` where all of an output channel do.
+    pub(crate) fn block(&self, site: &Site) -> Option<usize> {
+        let inputs = site.parameters.as_ref()?.inputs;
+        self.block.filter(|&block| {
+            let cut = inputs > block && self.target_blocks.cut(inputs, block);
+            cut && site.kind == SiteKind::Linear
+        })
+    }
+
+    /// Why a site has no blocks where they are asked for.
+    fn no_blocks(&self, site: &Site) -> Option<String> {
+        let block = self.block.filter(|_| self.block(site).is_none())?;
+        let inputs = site.parameters.as_ref()?.inputs;
+        let reason = match site.kind {
+            SiteKind::Linear if inputs <= block => {
+                format!("it has {inputs} inputs, no more than a block")
+            }
+            SiteKind::Linear => format!("blocks of {block} do not divide its {inputs} inputs"),
+            _ => "the kernel of a Conv takes no blocks".into(),
+        };
+        Some(format!("a scale an output channel: {reason}"))
     }
 
     /// Whether the user keeps a site float.
@@ -485,6 +515,11 @@ impl Calibration<'_> {
             None => self.linear(walk, index, &mut report)?,
         };
         report.form = form(&decision);
+        if matches!(decision, Decision::Linear(_)) {
+            let notes = [report.note.take(), self.settings.no_blocks(site)];
+            let notes: Vec<String> = notes.into_iter().flatten().collect();
+            report.note = (!notes.is_empty()).then(|| notes.join("; "));
+        }
         Ok((decision, report))
     }
 
@@ -533,6 +568,10 @@ fn form(decision: &Decision) -> String {
             } else {
                 "uniform"
             };
+            let blocks = l
+                .weight
+                .block
+                .map_or_else(String::new, |block| format!(", blocks of {block}"));
             let scaled = if l.pre_scale.is_some() {
                 " with a scale per channel"
             } else {
@@ -543,7 +582,7 @@ fn form(decision: &Decision) -> String {
                 .as_ref()
                 .map_or_else(String::new, |it| format!(" + rank {}", it.rank));
             format!(
-                "w{} {weight}, a{} {}{scaled}{branch}",
+                "w{} {weight}{blocks}, a{} {}{scaled}{branch}",
                 l.weight.bits,
                 crate::quant::bits(&l.activation),
                 name(&l.activation)

@@ -468,6 +468,7 @@ fn a_carrier_takes_a_fold_over_in_its_branch_too() {
             bits: 8,
             out: 3,
             codes: vec![1, -2, 3, 4, -5, 6],
+            block: None,
             scale: vec![0.5, 1.0, 2.0],
             zero_point: Vec::new(),
             table: None,

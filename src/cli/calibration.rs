@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use vitq::calibrate::{Codes, Effort, Part, Ranks, Scope, Settings};
 #[cfg(feature = "learn")]
 use vitq::learn::BlockOptions;
-use vitq::pipeline::RANK_SHARE;
+use vitq::pipeline::{BLOCKS, RANK_SHARE};
 use vitq::quant::FLOAT_BITS;
 use vitq::{Budget, CALIBRATION_SAMPLES, Quantizer, Source};
 use vitq_passes::target::{Target, Values};
@@ -34,6 +34,10 @@ pub struct Args {
     /// a16 is uint16]
     #[arg(long, value_name = "wXaY")]
     bits: Option<Widths>,
+    /// A scale for each 32, 64 or 128 inputs of an output channel's weights, where one for all of them is the default: less error
+    /// for 1, 0.5 or 0.25 bits more a weight. For weights alone: --bits w4a16 or w8a16
+    #[arg(long, value_name = "32|64|128", value_parser = block)]
+    block: Option<usize>,
     /// Choose widths site by site, so that the least error is made within a budget: size=0.4 (of the float file) or size=3MB;
     /// drop=2 (the smallest file that decides at most 2 % of samples otherwise than the float model), sqnr=20 (the smallest one
     /// with 20 dB at the output), both measured on samples of --calib that calibration leaves over; speedup=1.8 (over float, as
@@ -195,6 +199,7 @@ impl Args {
         let settings = Settings {
             weight_bits: bits.weights,
             activation_bits: bits.activations,
+            block: self.block,
             scope: self.scope.into(),
             effort: self.effort.into(),
             codes: self.codes.into(),
@@ -212,6 +217,11 @@ impl Args {
             ..settings
         }
     }
+}
+
+fn block(text: &str) -> Result<usize, String> {
+    let block = text.parse().ok().filter(|block| BLOCKS.contains(block));
+    block.ok_or_else(|| "a block has 32, 64 or 128 inputs".into())
 }
 
 fn part(name: &str) -> Result<Part, String> {

@@ -20,7 +20,7 @@ use crate::solve::Grid;
 pub struct Rates {
     /// Latent weights, in steps of their grid.
     pub weight: f32,
-    /// Logarithm of a row's scale.
+    /// Logarithm of a scale of the weight.
     pub scale: f32,
     /// Biases, in units of what one step of the input changes.
     pub bias: f32,
@@ -99,7 +99,7 @@ pub struct LinearState {
     grid: Grid,
     /// `u`, `[out, in]`
     units: Parameter,
-    /// Logarithm of `s` over the planned one, `[out]`.
+    /// Logarithm of `s` over the planned one, `[out]` or `[out, blocks]`.
     scale: Parameter,
     /// `b` less the planned one in units of what a step of the input changes, `[out]`.
     bias: Parameter,
@@ -382,16 +382,23 @@ impl LinearState {
     fn new(plan: &LinearPlan, rates: &Rates) -> Result<Self> {
         let Weight {
             bits,
+            out,
             codes,
+            block,
             scale,
             table,
             ..
         } = &plan.weight;
-        let (out, k) = (scale.len(), codes.len() / scale.len().max(1));
+        let (out, k) = (*out, plan.weight.inputs());
         let step = kernels::step(&plan.activation).unwrap_or(1.0);
-        let norms = codes.chunks_exact(k.max(1)).zip(scale).map(|(row, s)| {
-            let square: f32 = row.iter().map(|&c| f32::from(c) * f32::from(c)).sum();
-            s * step * square.sqrt().max(1.0)
+        let scales = scale.chunks_exact(plan.weight.scales_of_row(k));
+        let norms = codes.chunks_exact(k.max(1)).zip(scales).map(|(row, s)| {
+            let runs = row.chunks(block.unwrap_or(k).max(1)).zip(s);
+            let norms = runs.map(|(run, s)| {
+                let square: f32 = run.iter().map(|&c| f32::from(c) * f32::from(c)).sum();
+                s * step * square.sqrt().max(1.0)
+            });
+            norms.fold(0.0, f32::hypot)
         });
         let pre_scale = plan.pre_scale.as_ref();
         let branch = plan.low_rank.as_ref().map(|it| BranchState::new(it, rates));
@@ -410,6 +417,8 @@ impl LinearState {
                 .transpose()?,
             grid: Grid {
                 bits: *bits,
+                out,
+                block: *block,
                 scale: scale.clone(),
                 table: table.clone(),
             },
@@ -417,7 +426,7 @@ impl LinearState {
                 codes.iter().map(|&c| f32::from(c)).collect(),
                 rates.weight * width,
             ),
-            scale: Parameter::new(vec![0.0; out], rates.scale),
+            scale: Parameter::new(vec![0.0; scale.len()], rates.scale),
             bias: Parameter::new(vec![0.0; out], rates.bias),
             bias_unit: norms.collect(),
             branch,
@@ -426,6 +435,11 @@ impl LinearState {
             k,
             planned: plan.clone(),
         })
+    }
+
+    /// Inputs that share a scale.
+    fn run(&self) -> usize {
+        self.grid.block.unwrap_or(self.k).max(1)
     }
 
     fn scales(&self) -> Vec<f32> {
@@ -456,8 +470,10 @@ impl LinearState {
         let (out, k) = (self.bias.values.len(), self.k);
         let scales = self.scales();
         let mut weight: Vec<f32> = self.codes().into_iter().map(f32::from).collect();
-        for (row, s) in weight.chunks_exact_mut(k).zip(&scales) {
-            row.iter_mut().for_each(|w| *w *= s);
+        let rows = weight.chunks_exact_mut(k);
+        let runs = rows.flat_map(|row| row.chunks_mut(self.run()));
+        for (run, s) in runs.zip(&scales) {
+            run.iter_mut().for_each(|w| *w *= s);
         }
         if let Some(branch) = &self.branch {
             let product = gemm(&branch.up.values, &branch.down.values, out, branch.rank, k);
@@ -484,15 +500,20 @@ impl LinearState {
         );
         let mut units = weight.to_vec();
         let mut logs = Vec::with_capacity(scales.len());
+        let (k, run) = (self.k, self.run());
         let rows = units
-            .chunks_exact_mut(self.k)
-            .zip(codes.chunks_exact(self.k));
-        for (o, (units, codes)) in rows.enumerate() {
+            .chunks_exact_mut(k)
+            .zip(codes.chunks_exact(k))
+            .zip(self.units.values.chunks_exact(k));
+        let runs = rows.flat_map(|((units, codes), latent)| {
+            let codes = codes.chunks(run).zip(latent.chunks(run));
+            units.chunks_mut(run).zip(codes)
+        });
+        for ((units, (codes, latent)), scale) in runs.zip(&scales) {
             let levels: Vec<f32> = codes.iter().map(|&c| f32::from(c)).collect();
-            logs.push(dot(units, &levels) as f32 * scales[o]);
-            let latent = &self.units.values[o * self.k..];
+            logs.push(dot(units, &levels) as f32 * scale);
             for (g, u) in units.iter_mut().zip(latent) {
-                *g *= if u.abs() <= end { scales[o] } else { 0.0 };
+                *g *= if u.abs() <= end { *scale } else { 0.0 };
             }
         }
         self.units.step(&units, t, pace);

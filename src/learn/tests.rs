@@ -15,7 +15,7 @@ use super::kernels::{FakeQuantise, Gelu, LayerNorm, Linear, Softmax};
 use super::network::{Network, Sites, Value, Values};
 use super::pair::Pair;
 use super::sites::Products;
-use super::state::{State, Step};
+use super::state::{Leaves, State, Step};
 use super::views::{View, crop};
 use super::*;
 use crate::batches::Batches;
@@ -835,6 +835,7 @@ fn weights_that_turn_back_are_counted() {
             bits: 4,
             out: 1,
             codes: vec![1, 1],
+            block: None,
             scale: vec![1.0],
             zero_point: Vec::new(),
             table: None,
@@ -859,4 +860,48 @@ fn weights_that_turn_back_are_counted() {
     assert!((1..=6).contains(&turned), "{turned}");
     assert_eq!(all, 2);
     assert_eq!(state.turned_back(), Some((0, 2)));
+}
+
+/// A weight in blocks learns a scale for each of them, and hands on what it stands for.
+#[test]
+fn scales_of_blocks_learn() {
+    let weight = Weight {
+        bits: 4,
+        out: 2,
+        codes: vec![1, 2, 3, -4, 5, -6],
+        block: Some(2),
+        scale: vec![1.0, 2.0, 4.0, 8.0],
+        zero_point: Vec::new(),
+        table: None,
+    };
+    let plan = LinearPlan {
+        activation: Activation::Float,
+        weight: weight.clone(),
+        bias: vec![0.0; 2],
+        low_rank: None,
+        pre_scale: None,
+    };
+    let decision = Decision::Linear(plan);
+    let mut state = State::new(Some(&decision), None, &Options::default().rates).unwrap();
+    let value = |state: &State| match state.leaves(false).unwrap() {
+        Leaves::Linear([weight, ..]) => weight.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        _ => Vec::new(),
+    };
+    assert_eq!(value(&state), weight.dequantise());
+    // Only the second block of the second row is pushed.
+    let gradient = vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    for t in 1..=3 {
+        let step = Step {
+            t,
+            pace: 1.0,
+            damping: 0.0,
+        };
+        state.step(&[gradient.clone(), vec![0.0; 2], vec![0.0]], step);
+    }
+    let Some(Decision::Linear(learned)) = state.decision() else {
+        panic!("a Linear stays one");
+    };
+    assert_eq!(value(&state), learned.weight.dequantise());
+    assert_eq!(learned.weight.scale[..3], weight.scale[..3]);
+    assert!(learned.weight.scale[3] > weight.scale[3], "{learned:?}");
 }

@@ -81,7 +81,7 @@ impl Display for SitesReport {
             .filter_map(|site| Some((&site.path, site.note.as_ref()?)))
             .collect();
         if !noted.is_empty() {
-            writeln!(f, "guard:")?;
+            writeln!(f, "notes:")?;
         }
         noted
             .iter()

@@ -52,9 +52,9 @@ pub fn gptq(w: &[f32], k: usize, h: &[f32], grid: &Grid) -> Option<Weight> {
                             return 0.0;
                         }
                         let value = w[lane * k + channel];
-                        let code = grid.code(row, value + pull);
+                        let code = grid.code(row, channel, value + pull);
                         codes[lane * k + channel] = code;
-                        value - f32::from(code) * grid.scale[row]
+                        value - f32::from(code) * grid.scale(row, channel)
                     },
                 );
             }

@@ -1,4 +1,5 @@
-//! Grids that weights are rounded to: uniform symmetric per output channel, or a table of levels on the int8 grid.
+//! Grids that weights are rounded to: uniform symmetric per output channel or per block of its inputs, or a table of levels on the int8
+//! grid.
 
 use rayon::prelude::*;
 use vitq_passes::plan::Weight;
@@ -11,7 +12,11 @@ use crate::run::vector::vectorised;
 pub struct Grid {
     /// 2..=8
     pub bits: u32,
-    /// `[out]`, > 0
+    /// Rows.
+    pub out: usize,
+    /// Inputs that share a scale; all of a row where absent.
+    pub block: Option<usize>,
+    /// `[out]`, or `[out, ceil(in / block)]`; > 0
     pub scale: Vec<f32>,
     /// Levels on the int8 grid, ascending; uniform if absent.
     pub table: Option<Vec<i8>>,
@@ -25,34 +30,30 @@ impl Grid {
 
     /// Symmetric uniform grid, each row's scale searched for the least `Σ cost_i·(ŵ - w)²`.
     pub fn uniform(w: &[f32], k: usize, bits: u32, cost: &[f32]) -> Grid {
-        let limit = Self::limit(bits);
-        if bits == 8 {
-            // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
-            let scale = w
-                .chunks_exact(k)
-                .map(|row| safe(max_abs(row) / limit))
-                .collect();
-            return Grid {
-                bits,
-                scale,
-                table: None,
-            };
-        }
-        let scale = w
-            .par_chunks_exact(k)
-            .map(|row| {
-                best_scale(
-                    row,
-                    cost,
-                    limit,
-                    #[inline(always)]
-                    |x| round(x.clamp(-limit, limit)),
-                )
-            })
-            .collect();
+        let rows = w.par_chunks_exact(k);
         Grid {
             bits,
-            scale,
+            out: w.len() / k,
+            block: None,
+            scale: rows.map(|row| even_scale(row, bits, cost, None)).collect(),
+            table: None,
+        }
+    }
+
+    /// The same with a scale for each `block` inputs of a row, never worse by that error than one for all of them.
+    pub fn blocks(w: &[f32], k: usize, bits: u32, cost: &[f32], block: usize) -> Grid {
+        let of_row = |row: &[f32]| {
+            // Eight bits look for none.
+            let whole = (bits < 8).then(|| even_scale(row, bits, cost, None));
+            let blocks = row.chunks(block).zip(cost.chunks(block));
+            let scales = blocks.map(|(row, cost)| even_scale(row, bits, cost, whole));
+            scales.collect::<Vec<_>>()
+        };
+        Grid {
+            bits,
+            out: w.len() / k,
+            block: Some(block),
+            scale: w.par_chunks_exact(k).flat_map_iter(of_row).collect(),
             table: None,
         }
     }
@@ -73,6 +74,7 @@ impl Grid {
                         row,
                         cost,
                         127.0,
+                        None,
                         #[inline(always)]
                         |x| {
                             let code = (round(x.clamp(-127.0, 127.0)) + 128.0) as i32;
@@ -85,17 +87,27 @@ impl Grid {
         let table = levels(w, k, bits, cost, &scale);
         Grid {
             bits,
+            out: w.len() / k,
+            block: None,
             scale,
             table: Some(table),
         }
     }
 
-    /// Code of `w` in row `o`.
-    pub fn code(&self, o: usize, w: f32) -> i8 {
-        self.nearest(w / self.scale[o])
+    /// Scale of input `i` in row `o`.
+    pub fn scale(&self, o: usize, i: usize) -> f32 {
+        match self.block {
+            None => self.scale[o],
+            Some(block) => self.scale[o * (self.scale.len() / self.out) + i / block],
+        }
     }
 
-    /// Code of `x`, in units of a row's scale.
+    /// Code of the weight `w` of input `i` in row `o`.
+    pub fn code(&self, o: usize, i: usize, w: f32) -> i8 {
+        self.nearest(w / self.scale(o, i))
+    }
+
+    /// Code of `x`, in units of its scale.
     pub fn nearest(&self, x: f32) -> i8 {
         match &self.table {
             None => round(x.clamp(-Self::limit(self.bits), Self::limit(self.bits))) as i8,
@@ -118,8 +130,9 @@ impl Grid {
     pub fn weight(&self, codes: Vec<i8>) -> Weight {
         Weight {
             bits: self.bits,
-            out: self.scale.len(),
+            out: self.out,
             codes,
+            block: self.block,
             scale: self.scale.clone(),
             zero_point: Vec::new(),
             table: self.table.clone(),
@@ -135,8 +148,8 @@ pub fn round_to_nearest(w: &[f32], k: usize, grid: &Grid) -> Weight {
         .zip(w.par_chunks_exact(k))
         .enumerate()
         .for_each(|(o, (codes, row))| {
-            for (code, &w) in codes.iter_mut().zip(row) {
-                *code = grid.code(o, w);
+            for (i, (code, &w)) in codes.iter_mut().zip(row).enumerate() {
+                *code = grid.code(o, i, w);
             }
         });
     grid.weight(codes)
@@ -155,11 +168,35 @@ fn safe(scale: f32) -> f32 {
     }
 }
 
-/// Scale of a row with the least error among shrunken versions of its maximum.
-fn best_scale(row: &[f32], cost: &[f32], limit: f32, nearest: impl Fn(f32) -> f32) -> f32 {
+/// Scale of a row, or of a block of it, whose levels are evenly spaced; `other` is tried as well.
+fn even_scale(row: &[f32], bits: u32, cost: &[f32], other: Option<f32>) -> f32 {
+    let limit = Grid::limit(bits);
+    if bits == 8 {
+        // Eight bits hardly gain from clipping; the fewer the bits, the deeper it pays.
+        return safe(max_abs(row) / limit);
+    }
+    best_scale(
+        row,
+        cost,
+        limit,
+        other,
+        #[inline(always)]
+        |x| round(x.clamp(-limit, limit)),
+    )
+}
+
+/// Scale of a row with the least error among shrunken versions of its maximum, and `other`.
+fn best_scale(
+    row: &[f32],
+    cost: &[f32],
+    limit: f32,
+    other: Option<f32>,
+    nearest: impl Fn(f32) -> f32,
+) -> f32 {
     let full = safe(max_abs(row) / limit);
     (0..24)
         .map(|i| full * (1.0 - 0.025 * i as f32))
+        .chain(other)
         .map(|scale| {
             let error = vectorised(
                 #[inline(always)]

@@ -4,6 +4,7 @@ mod ablate;
 mod analyze;
 mod bad_input;
 mod bench;
+mod blocks;
 mod budget;
 mod end_to_end;
 mod low_rank;

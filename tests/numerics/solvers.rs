@@ -228,6 +228,75 @@ fn a_grid_is_no_worse_than_its_largest_weights() {
     }
 }
 
+/// Rounded in blocks a weight errs no more than rounded in rows: to nearest by construction, solved for as a rule.
+#[test]
+fn blocks_err_no_more_than_rows() {
+    let out = 20;
+    for (seed, (k, block)) in [(96, 32), (100, 32), (128, 64), (70, 16)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut random = Random(60 + seed as u64);
+        let mut w = random.tailed(out * k);
+        w[..block].fill(0.0);
+        let h = shrunk(&gram(&inputs(&mut random, 300, k), k), k, 0.05);
+        let cost = diagonal(&h, k);
+        let mut alone = vec![0.0; k * k];
+        (0..k).for_each(|i| alone[i * k + i] = cost[i]);
+        for bits in [2, 3, 4, 8] {
+            let rows = Grid::uniform(&w, k, bits, &cost);
+            let blocks = Grid::blocks(&w, k, bits, &cost, block);
+            assert_eq!(blocks.scale.len(), out * k.div_ceil(block));
+            let nearest = |grid: &Grid| round_to_nearest(&w, k, grid);
+            let solved = |grid: &Grid| gptq(&w, k, &h, grid).expect("a damped H");
+            let descended = |grid: &Grid| descend(solved(grid), &w, k, &h, grid);
+            let [by_rows, by_blocks] =
+                [&rows, &blocks].map(|it| error(&nearest(it), &w, &alone, k));
+            assert!(
+                by_blocks <= by_rows * 1.0001,
+                "{bits} bits: {by_blocks}, {by_rows}"
+            );
+            let [by_rows, by_blocks] = [&rows, &blocks].map(|it| error(&solved(it), &w, &h, k));
+            assert!(by_blocks < by_rows, "{bits} bits: {by_blocks}, {by_rows}");
+            let [better_rows, better_blocks] =
+                [&rows, &blocks].map(|it| error(&descended(it), &w, &h, k));
+            assert!(
+                better_blocks < better_rows,
+                "{bits} bits: {better_blocks}, {better_rows}"
+            );
+            assert!(
+                better_blocks <= by_blocks * 1.0001,
+                "{bits} bits: {better_blocks}, {by_blocks}"
+            );
+        }
+    }
+}
+
+/// One block is the row: the same scales and codes, and a descent that goes as far.
+#[test]
+fn a_block_as_long_as_the_row_is_the_row() {
+    let (k, out) = (40, 12);
+    let mut random = Random(71);
+    let w = random.normals(out * k);
+    let h = shrunk(&gram(&inputs(&mut random, 200, k), k), k, 0.05);
+    let cost = diagonal(&h, k);
+    let row = Grid::uniform(&w, k, 3, &cost);
+    let block = Grid::blocks(&w, k, 3, &cost, k);
+    assert_eq!(row.scale, block.scale);
+    let [row, block] = [row, block].map(|grid| {
+        let solved = gptq(&w, k, &h, &grid).expect("a damped H is positive definite");
+        let descended = descend(solved.clone(), &w, k, &h, &grid);
+        (solved, error(&descended, &w, &h, k))
+    });
+    assert_eq!(row.0.codes, block.0.codes);
+    assert!(
+        (row.1 - block.1).abs() < 0.02 * row.1,
+        "{}, {}",
+        row.1,
+        block.1
+    );
+}
+
 #[test]
 fn every_code_is_the_nearest_level() {
     let mut random = Random(31);
@@ -243,7 +312,7 @@ fn every_code_is_the_nearest_level() {
                     .into_iter()
                     .map(|l| (f64::from(l) - x).abs())
                     .fold(f64::INFINITY, f64::min);
-                let given = (f64::from(grid.code(o, v)) - x).abs();
+                let given = (f64::from(grid.code(o, 0, v)) - x).abs();
                 assert!(given <= nearest * (1.0 + 1e-6) + 1e-6, "{v} in row {o}");
             }
         }

@@ -14,7 +14,8 @@
 //! ```text
 //! Add(MatMul(x, W), b)   →   Add(MatMul(x, DQ(int8 W [in, out], axis 1)), b)
 //! ```
-//! Declined: log√2 codes on a Linear's input (no scale that an int32 bias could share), a low-rank branch behind a Conv.
+//! Declined: log√2 codes on a Linear's input (no scale that an int32 bias could share), a low-rank branch behind a Conv, a scale for
+//! each block of a weight's inputs beside a quantised input (an integer product takes one a channel) or in a Conv (its inputs are three axes).
 
 use crate::plan::{Activation, LinearPlan};
 use crate::structure::{Site, SiteKind};
@@ -34,6 +35,7 @@ pub(super) fn emit(
     let (inputs, outputs) = (parameters.inputs, parameters.outputs);
     weight::check(&site.name, &plan.weight, inputs, outputs)?;
     check_lengths(&site.name, &[("bias", plan.bias.len())], outputs)?;
+    check_blocks(site, plan)?;
     let step = input_scale(site, &plan.activation)?;
     let fitted = step
         .map(|step| bias::fit(&site.name, &plan.weight, step, &plan.bias))
@@ -83,6 +85,21 @@ pub(super) fn emit(
         form: Form::Linear,
         raised_scales: fitted.map_or(0, |it| it.raised),
     })
+}
+
+/// Refuses a weight with a scale a block where it cannot be written.
+fn check_blocks(site: &Site, plan: &LinearPlan) -> Result<(), TransformError> {
+    let problem = match (plan.weight.block, site.kind) {
+        (None, _) => return Ok(()),
+        (Some(_), SiteKind::Linear) if plan.activation == Activation::Float => return Ok(()),
+        (Some(_), SiteKind::Linear) => {
+            "a weight with a scale a block stands beside float activations alone: give the input no quantiser, or make the plan again"
+        }
+        (Some(_), _) => {
+            "the kernel of a Conv takes a scale a channel, and the plan has one a block: make the plan again"
+        }
+    };
+    Err(TransformError::new(&site.name, problem))
 }
 
 /// Step of the quantised input, which the bias shares; `None` of a float one.

@@ -26,7 +26,7 @@ use crate::ir::Graph;
 use crate::lower::{choose_early, fuse_gelus, to_gemm};
 use crate::plan::{Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
-use crate::target::{LinearForm, Target, Values, check_codes, check_ranges};
+use crate::target::{LinearForm, Target, Values, check_blocks, check_codes, check_ranges};
 use crate::transform::{TransformError, apply_norm, replace_linear};
 
 use operand::Operands;
@@ -69,6 +69,7 @@ pub fn apply_to_sites(
 ) -> Result<Report, ApplyError> {
     check_form(structure, plan)?;
     check_codes(plan, target)?;
+    check_blocks(plan, target)?;
     opset::raise(graph, plan, target)?;
     target.check(graph)?;
     fold_norms(graph, structure, plan)?;

@@ -3,10 +3,13 @@
 //! ```text
 //! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
 //! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (at most 4 bits, where the target has UINT4)
+//! INT4 or int8 codes → DequantizeLinear(scale[in / block, out], axis 0, block_size)                 (a scale for each block of inputs)
 //! ```
 //! The table form halves the file; ONNX Runtime folds Cast and Gather when it loads, so it runs as fast as plain int8.
 //! Zero points are written even where all are zero: without them ONNX Runtime does not fuse the product
 //! when shapes are static (seen with 1.31: float Gemm instead of QGemm).
+//! In blocks they are left out where all are zero: ONNX Runtime makes MatMulNBits of both (a DequantizeLinear of constants with one
+//! reader, its blocks a power of two of at least 16 inputs along axis 0), whatever the shapes, and a shorter last block is none too few.
 
 use vitq_onnx::{DataType, Tensor};
 
@@ -41,19 +44,19 @@ pub(super) fn check(
     outputs: usize,
 ) -> Result<(), TransformError> {
     check_lengths(site, &[("weight", weight.codes.len())], inputs * outputs)?;
+    check_lengths(site, &[("weight's rows", weight.out)], outputs)?;
+    check_block(site, weight)?;
+    let scales = weight.scales_of_row(inputs);
     check_lengths(
         site,
-        &[
-            ("weight's rows", weight.out),
-            ("weight's scale", weight.scale.len()),
-        ],
-        outputs,
+        &[("weight's scale", weight.scale.len())],
+        outputs * scales,
     )?;
     if !weight.zero_point.is_empty() {
         check_lengths(
             site,
             &[("weight's zero point", weight.zero_point.len())],
-            outputs,
+            outputs * scales,
         )?;
     }
     if let Some(c) = weight
@@ -62,12 +65,27 @@ pub(super) fn check(
         .position(|s| !(s.is_finite() && *s > 0.0))
     {
         let problem = format!(
-            "output channel {c} has the weight scale {}: it must be positive and finite",
+            "output channel {} has the weight scale {}: it must be positive and finite",
+            c / scales,
             weight.scale[c]
         );
         return Err(TransformError::new(site, problem));
     }
     check_table(site, weight)
+}
+
+fn check_block(site: &str, weight: &Weight) -> Result<(), TransformError> {
+    let problem = match weight.block {
+        Some(block) if block == 0 || block > weight.inputs() => format!(
+            "the weight's blocks have {block} inputs, a row has {}: make the plan again",
+            weight.inputs()
+        ),
+        Some(_) if weight.table.is_some() => {
+            "the weight has a codebook and a scale a block, which evenly spaced levels alone can have: make the plan again".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(TransformError::new(site, problem))
 }
 
 fn check_table(site: &str, weight: &Weight) -> Result<(), TransformError> {
@@ -105,11 +123,13 @@ pub(super) fn emit(
     target: &Target,
 ) -> Result<Outlet, TransformError> {
     let name = format!("{site}/weight");
-    let inputs = weight.codes.len() / weight.out.max(1);
     let codes = match axis {
         0 => weight.codes.clone(),
-        _ => transposed(&weight.codes, inputs),
+        _ => transposed(&weight.codes, weight.inputs()),
     };
+    if let Some(block) = weight.block {
+        return emit_blocks(graph, &name, weight, (dims, &codes), block, target);
+    }
     let levels = is_packed(weight, target).then(|| levels(weight));
     let codes = match levels.filter(|levels| levels.len() <= 16) {
         Some(levels) => packed(graph, &name, &levels, dims, &codes)?,
@@ -130,6 +150,41 @@ pub(super) fn emit(
     let op = Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear"))
         .with_int("axis", axis as i64);
     Ok(graph.insert_op(op, &[codes, scale, zero]))
+}
+
+/// The same with a scale for each block of inputs; `codes` are `[in, out]`.
+fn emit_blocks(
+    graph: &mut Graph,
+    name: &str,
+    weight: &Weight,
+    (dims, codes): (&[usize], &[i8]),
+    block: usize,
+    target: &Target,
+) -> Result<Outlet, TransformError> {
+    let blocks = weight.scales_of_row(weight.inputs());
+    let scale = Tensor::from_f32(&[blocks, weight.out], &transposed(&weight.scale, blocks));
+    let zero_point = transposed(&weight.zero_point, blocks);
+    let mut codes_of = |what: &str, dims: &[usize], codes: &[i8]| {
+        let tensor = if is_packed(weight, target) {
+            let codes: Vec<i16> = codes.iter().map(|&code| code.into()).collect();
+            Tensor::packed(DataType::Int4, dims, &codes)
+                .map_err(|e| TransformError::new(name, e.to_string()))?
+        } else {
+            Tensor::from_i8(dims, codes)
+        };
+        Ok::<_, TransformError>(graph.add_initializer(&format!("{name}/{what}"), &tensor))
+    };
+    let codes = codes_of("codes", dims, codes)?;
+    let zero = match &zero_point[..] {
+        [] => None,
+        zeros => Some(codes_of("zero_point", &[blocks, weight.out], zeros)?),
+    };
+    let scale = graph.add_initializer(&format!("{name}/scale"), &scale);
+    let op = Op::new("DequantizeLinear", &format!("{name}/DequantizeLinear"))
+        .with_int("axis", 0)
+        .with_int("block_size", block as i64);
+    let inputs: Vec<Outlet> = [codes, scale].into_iter().chain(zero).collect();
+    Ok(graph.insert_op(op, &inputs))
 }
 
 /// Codes of 4 bits and the table of their levels.

@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use super::{Codes, Target, Values};
+use super::{Blocks, Codes, Target, Values};
 use crate::ir::{Graph, Op};
-use crate::plan::{Activation, Decision, Plan};
+use crate::plan::{Activation, Decision, Plan, Weight};
 
 /// Operators by the standard operator set that brought them, for a message that names the node.
 const INTRODUCED: [(i64, &[&str]); 4] = [
@@ -68,6 +68,30 @@ pub enum TargetError {
         /// The target asked for.
         target: &'static str,
     },
+    /// Weights with a scale a block, where the target takes a scale a channel.
+    #[error(
+        "site `{site}`: the target {target} has no weights with a scale a block (DequantizeLinear's block_size, operator set 21): leave --block out, or give --target onnxruntime"
+    )]
+    Blocks {
+        /// The site.
+        site: String,
+        /// The target asked for.
+        target: &'static str,
+    },
+    /// A plan with a shorter last block, where the target takes whole ones.
+    #[error(
+        "site `{site}`: {inputs} inputs in blocks of {block} leave a shorter last one, and the target {target} takes whole ones alone: make the plan again with --target {target}"
+    )]
+    LastBlock {
+        /// The site.
+        site: String,
+        /// Inputs of its weight.
+        inputs: usize,
+        /// Those of a block.
+        block: usize,
+        /// The target asked for.
+        target: &'static str,
+    },
     /// A plan without the ranges of what is quantised beside sites.
     #[error(
         "the plan has no ranges of the values between its sites, which the target {target} wants quantised: make the plan again with --target {target}"
@@ -115,6 +139,45 @@ impl Target {
             _ => Ok(()),
         }
     }
+
+    /// Fails where the target has no weights with a scale a block.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check_block(&self, site: &str) -> Result<(), TargetError> {
+        if self.blocks == Blocks::None {
+            return Err(TargetError::Blocks {
+                site: site.to_owned(),
+                target: self.name,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Fails where the target cannot cut the plan's weights in their blocks.
+pub(crate) fn check_blocks(plan: &Plan, target: &Target) -> Result<(), TargetError> {
+    plan.sites.iter().try_for_each(|site| match &site.decision {
+        Decision::Linear(linear) => check_weight(&site.site, &linear.weight, target),
+        Decision::Float { .. } | Decision::Product { .. } => Ok(()),
+    })
+}
+
+fn check_weight(site: &str, weight: &Weight, target: &Target) -> Result<(), TargetError> {
+    let Some(block) = weight.block else {
+        return Ok(());
+    };
+    target.check_block(site)?;
+    let inputs = weight.inputs();
+    if target.blocks == Blocks::Whole && !target.blocks.cut(inputs, block) {
+        return Err(TargetError::LastBlock {
+            site: site.to_owned(),
+            inputs,
+            block,
+            target: target.name,
+        });
+    }
+    Ok(())
 }
 
 /// Fails where the plan lacks the ranges that the target needs.

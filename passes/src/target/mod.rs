@@ -16,7 +16,7 @@ pub use qnn::QNN;
 pub use tensorrt::TENSORRT;
 pub use tract::TRACT;
 
-pub(crate) use check::{check_codes, check_ranges};
+pub(crate) use check::{check_blocks, check_codes, check_ranges};
 
 use crate::structure::{Site, SiteKind, Structure};
 
@@ -38,6 +38,8 @@ pub struct Target {
     pub newest_opset: Option<i64>,
     /// Least standard operator set of a model with 4-bit initialisers; `None` where 4-bit codes are stored as int8.
     pub packed_opset: Option<i64>,
+    /// Blocks of a weight with a scale each.
+    pub blocks: Blocks,
     /// How a Linear is multiplied.
     pub linear: LinearForm,
     /// Output channels of the Linears that read a value from which on it pays to quantise that value.
@@ -110,6 +112,28 @@ pub enum Codes {
     Even,
     /// int8 with zero point 0: 8 bits, evenly spaced.
     Symmetric,
+}
+
+/// Blocks of inputs that share a scale of a weight (`block_size` of DequantizeLinear, operator set 21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// None: a scale for each output channel alone.
+    None,
+    /// Where they divide the inputs.
+    Whole,
+    /// Everywhere: the last one may have fewer inputs.
+    Any,
+}
+
+impl Blocks {
+    /// Whether `inputs` can be cut in blocks of `block`.
+    pub fn cut(self, inputs: usize, block: usize) -> bool {
+        match self {
+            Blocks::None => false,
+            Blocks::Whole => block > 0 && inputs.is_multiple_of(block),
+            Blocks::Any => block > 0,
+        }
+    }
 }
 
 /// How the codes of an activation are made.

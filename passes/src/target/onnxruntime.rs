@@ -1,6 +1,6 @@
 //! ONNX Runtime on CPUs, and whatever understands the same form (tract with `vitq-tract` does).
 
-use super::{BiasForm, Codes, Costs, LinearForm, Quantiser, Scales, Target, Values};
+use super::{BiasForm, Blocks, Codes, Costs, LinearForm, Quantiser, Scales, Target, Values};
 
 /// int8 over float products at the shapes of ViTs on AVX512-VNNI: 3.3 to 4.1 measured. An element's cost is fitted: with all
 /// Linears quantised the model gives 2.0, 2.4 and 2.9 for DeiT-T, S and B, where 1.87, 2.44 and 2.90 were measured on one core.
@@ -20,15 +20,18 @@ pub const ONNX_RUNTIME: Target = Target {
         "MatMulInteger, Cast, Mul, Add with scales that are computed: of QDQ it fuses the product without the bias, 7 % slower",
         "no quantiser on results, none inside Softmax, GELU and LayerNorm: they cost speed or are wrong there",
         "weights of at most 4 bits as UINT4 (operator set 21), unpacked when the model is loaded",
+        "weights with a scale a block (--block) as INT4 or INT8 beside float activations: they become MatMulNBits",
     ],
     opset: 17,
     newest_opset: Some(26),
     packed_opset: Some(21),
+    blocks: Blocks::Any,
     linear: LinearForm::Integer(Scales::Computed),
     least_outputs: 0,
     weight_only_advice: Some(
-        "ONNX Runtime rounds the input of Linears whose weight alone is quantised to int8, block by block; with the session \
-         option session.qdq_matmulnbits_accuracy_level=1 it does not, and takes half as long again",
+        "ONNX Runtime multiplies Linears whose weight alone is quantised as MatMulNBits of accuracy_level 4, which rounds their \
+         input to int8, block by block; with the session option session.qdq_matmulnbits_accuracy_level=1 it does not, and \
+         takes half as long again",
     ),
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,

@@ -1,6 +1,6 @@
 //! OpenVINO on CPUs.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
+use super::{BiasForm, Blocks, Codes, LinearForm, Quantiser, Target, Values};
 
 /// The same form as [`super::PORTABLE`]: with 2026.4 every Linear of a DeiT-S so written ran as an int8 product, 2.4 to 2.7 times as
 /// fast as float on one thread; int8 activations or a float bias changed nothing.
@@ -12,11 +12,13 @@ pub const OPENVINO: Target = Target {
         "int32 biases, folded when the model is loaded",
         "attention products are multiplied in float even where they are quantised: --scope linear is faster",
         "weights of at most 4 bits as UINT4 (operator set 21), unpacked when the model is loaded",
+        "a scale a block (--block) where blocks divide the inputs: 2026.4 refuses a shorter last one",
         "operators of other domains are refused: OpenVINO has few of them",
     ],
     opset: 17,
     newest_opset: Some(26),
     packed_opset: Some(21),
+    blocks: Blocks::Whole,
     linear: LinearForm::Dequantised,
     least_outputs: 0,
     weight_only_advice: None,

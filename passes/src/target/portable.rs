@@ -1,6 +1,6 @@
 //! Any runtime that follows the standard.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
+use super::{BiasForm, Blocks, Codes, LinearForm, Quantiser, Target, Values};
 
 /// Plain QDQ of the types that every runtime has.
 pub const PORTABLE: Target = Target {
@@ -14,6 +14,7 @@ pub const PORTABLE: Target = Target {
     opset: 17,
     newest_opset: Some(20),
     packed_opset: None,
+    blocks: Blocks::None,
     linear: LinearForm::Dequantised,
     least_outputs: 0,
     weight_only_advice: None,

@@ -1,6 +1,6 @@
 //! Qualcomm's NPUs (HTP), through ONNX Runtime's QNN execution provider.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
+use super::{BiasForm, Blocks, Codes, LinearForm, Quantiser, Target, Values};
 
 /// The rules of its documentation and of its selectors of node units (`qdq_selectors.cc`; `quant_config.py` of
 /// onnxruntime.quantization). No such hardware has run it here; ONNX Runtime's CPU provider has, for its values.
@@ -23,6 +23,7 @@ pub const QNN: Target = Target {
     opset: 21,
     newest_opset: Some(26),
     packed_opset: None,
+    blocks: Blocks::None,
     linear: LinearForm::Gemm,
     least_outputs: 0,
     weight_only_advice: None,

@@ -1,6 +1,6 @@
 //! NVIDIA TensorRT, from version 10 on, which builds an engine with the quantisers that stand in the graph ("explicit quantisation").
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Target, Values};
+use super::{BiasForm, Blocks, Codes, LinearForm, Quantiser, Target, Values};
 
 /// The rules of its documentation (Working with Quantized Types; the operator table of ONNX-TensorRT). No TensorRT has run it here.
 pub const TENSORRT: Target = Target {
@@ -17,6 +17,7 @@ pub const TENSORRT: Target = Target {
     opset: 17,
     newest_opset: Some(22),
     packed_opset: None,
+    blocks: Blocks::None,
     linear: LinearForm::Dequantised,
     least_outputs: 0,
     weight_only_advice: None,

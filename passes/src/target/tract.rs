@@ -1,6 +1,6 @@
 //! tract as it is, without `vitq-tract`.
 
-use super::{BiasForm, Codes, LinearForm, Quantiser, Scales, Target, Values};
+use super::{BiasForm, Blocks, Codes, LinearForm, Quantiser, Scales, Target, Values};
 
 /// With all Linears in integers, DeiT-T (192 channels) runs at 0.91 times float's speed and DeiT-S (384) at 1.17; with the
 /// inputs of `proj` and `fc2` float, at 1.03 and 1.16.
@@ -21,6 +21,7 @@ pub const TRACT: Target = Target {
     opset: 17,
     newest_opset: None,
     packed_opset: None,
+    blocks: Blocks::None,
     linear: LinearForm::Integer(Scales::Constant),
     least_outputs: LEAST_OUTPUTS,
     weight_only_advice: None,

@@ -111,20 +111,25 @@ def linear(x, plan):
     return y
 
 
-def weights_alone(case, site):
-    """A Linear that reads the network's input as it is, with a rounded weight. ONNX Runtime's fused product rounds its input
-    too unless it is told not to."""
+def weights_alone(case, site, fuses=None):
+    """A Linear that reads the network's input as it is, with a rounded weight, one scale a row or a block of it. ONNX Runtime's
+    fused product rounds its input too unless it is told not to."""
     x, plan = case.input(), case.decision(site, "linear")
     assert plan["activation"] == "float"
     weight = plan["weight"]
     rows = np.array(weight["codes"], np.float64).reshape(weight["out"], -1)
-    zero = np.array(weight["zero_point"] or [0] * weight["out"], np.float64)
-    rows = (rows - zero[:, None]) * np.array(weight["scale"])[:, None]
+    scale = np.array(weight["scale"]).reshape(weight["out"], -1)
+    zero = np.array(weight["zero_point"] or np.zeros(scale.size)).reshape(scale.shape)
+    inputs = rows.shape[1]
+    zero, scale = (np.repeat(it, weight["block"] or inputs, axis=1)[:, :inputs] for it in (zero, scale))
+    rows = (rows - zero) * scale
     want = x @ rows.T + np.array(plan["bias"])
     outputs = [case.run(case.quantised, x, optimised=False), case.run(case.quantised, x, exact_products=True)]
     for output, in [*outputs, reference(case.quantised, x)]:
         assert np.ptp(want) > 0, "the reference is constant"
         np.testing.assert_allclose(output, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    fused = case.fused(x)
+    assert not fuses or (fuses in fused and "MatMul" not in fused), f"no {fuses} in {fused}"
 
 
 def exact(case, *sites, fuses="MatMulIntegerToFloat"):

@@ -61,6 +61,7 @@ pub fn weight(bits: u32, inputs: usize, outputs: usize) -> Weight {
         bits,
         out: outputs,
         codes,
+        block: None,
         scale,
         zero_point: Vec::new(),
         table: None,
@@ -76,6 +77,17 @@ pub fn linear(activation: Activation, weight: Weight) -> LinearPlan {
         weight,
         bias,
         low_rank: None,
+    }
+}
+
+/// The same with a scale for each `block` inputs.
+pub fn in_blocks(weight: Weight, block: usize) -> Weight {
+    let blocks = weight.inputs().div_ceil(block);
+    let scale = (0..weight.out * blocks).map(|b| 0.015625 / f32::from(1_u8 << (b % 5)));
+    Weight {
+        block: Some(block),
+        scale: scale.collect(),
+        ..weight
     }
 }
 
@@ -226,6 +238,49 @@ fn scales_need_not_be_powers_of_two() {
         },
     );
     judge(&network("N", true), plan, "close", &[]);
+}
+
+#[test]
+fn blocks_become_one_operator() {
+    for block in [16, 32, 64] {
+        // A shorter last block is none too few.
+        let inputs = 2 * block + 24;
+        let zeros = crate::support::zeros("float", "w", &[inputs, OUTPUTS]);
+        for (bits, batch) in [(8, "N"), (8, "2"), (4, "N"), (4, "2"), (3, "N"), (2, "2")] {
+            let graph = parse(&format!(
+                r#"<ir_version: 8, opset_import: ["" : 17]>
+                net (float[{batch},5,{inputs}] x) => (float[{batch},5,{OUTPUTS}] y) <{zeros}, float[{OUTPUTS}] b = {{{}}}>
+                {{ [fc] t = MatMul(x, w) [add] y = Add(t, b) }}"#,
+                ["0"; OUTPUTS].join(", ")
+            ));
+            let weight = in_blocks(weight(bits, inputs, OUTPUTS), block);
+            judge(
+                &graph,
+                linear(Activation::Float, weight),
+                "weights_alone",
+                &["fuses=MatMulNBits"],
+            );
+        }
+    }
+}
+
+#[test]
+fn blocks_have_zero_points() {
+    for bits in [4, 8] {
+        let weight = in_blocks(weight(bits, INPUTS, OUTPUTS), 16);
+        let zero_point = codes(weight.scale.len(), 5);
+        let weight = Weight {
+            zero_point,
+            ..weight
+        };
+        let linear = linear(Activation::Float, weight);
+        judge(
+            &network("N", true),
+            linear,
+            "weights_alone",
+            &["fuses=MatMulNBits"],
+        );
+    }
 }
 
 #[test]

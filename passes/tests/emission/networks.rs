@@ -89,6 +89,7 @@ fn weight(graph: &Graph, site: &Site, bits: u32) -> (Weight, Vec<f32>) {
             bits,
             out: outputs,
             codes,
+            block: None,
             scale,
             zero_point: Vec::new(),
             table: None,

@@ -5,7 +5,7 @@ use vitq_passes::quantise::{ApplyError, apply};
 use vitq_passes::target::Target;
 use vitq_passes::transform::{LinearParams, repq, scale};
 
-use crate::linear::{linear, uniform, weight};
+use crate::linear::{in_blocks, linear, uniform, weight};
 use crate::support::{parse, plan, structure, zeros};
 
 fn refused(plan: &Plan) -> ApplyError {
@@ -127,6 +127,33 @@ fn numbers_of_another_shape() {
         &fc(LinearPlan { low_rank, ..good() }),
         &["fc", "factor B", "7"],
     );
+}
+
+#[test]
+fn blocks_that_no_weight_has() {
+    let blocked = |change: &dyn Fn(&mut LinearPlan)| {
+        let mut linear = linear(Activation::Float, in_blocks(weight(4, 4, 4), 2));
+        change(&mut linear);
+        fc(linear)
+    };
+    for block in [0, 5, usize::MAX] {
+        let plan = blocked(&|it| it.weight.block = Some(block));
+        says(&plan, &["fc", &format!("blocks have {block} inputs")]);
+    }
+    let plan = blocked(&|it| it.weight.block = Some(4));
+    says(&plan, &["fc", "scale has 8", "4"]);
+    let plan = blocked(&|it| it.weight.scale.truncate(4));
+    says(&plan, &["fc", "scale has 4", "8"]);
+    let plan = blocked(&|it| it.weight.zero_point = vec![0; 4]);
+    says(&plan, &["fc", "zero point has 4", "8"]);
+    let plan = blocked(&|it| it.weight.scale[5] = -1.0);
+    says(&plan, &["fc", "channel 2", "positive"]);
+    let plan = blocked(&|it| it.weight.table = Some((-8..8).collect()));
+    says(&plan, &["fc", "codebook", "evenly spaced"]);
+    let plan = blocked(&|it| it.weight.codes[3] = 9);
+    says(&plan, &["fc/weight", "9"]);
+    let plan = blocked(&|it| it.activation = uniform(8, 128));
+    says(&plan, &["fc", "float activations alone"]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Forms of the targets other than the default one.
 
 use vitq_passes::ir::Graph;
-use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight};
+use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, ValuePlan, Weight};
 use vitq_passes::quantise::{ApplyError, apply};
-use vitq_passes::target::{ALL, ONNX_RUNTIME, OPENVINO, PORTABLE, TENSORRT, TRACT, Target, Values};
+use vitq_passes::target::{
+    ALL, Blocks, ONNX_RUNTIME, OPENVINO, PORTABLE, TENSORRT, TRACT, Target, Values,
+};
 
-use crate::linear::{INPUTS, OUTPUTS, codebooks, linear, network, uniform, weight};
+use crate::linear::{INPUTS, OUTPUTS, codebooks, in_blocks, linear, network, uniform, weight};
 use crate::support::{codes, parse, plan, structure, write_case};
 
 fn applied(graph: &Graph, plan: &Plan, target: &Target) -> Result<Graph, ApplyError> {
@@ -156,6 +158,42 @@ fn a_weight_alone_can_be_rounded() {
                 assert_eq!(quantisers.count(), 0, "{found}");
             }
         }
+    }
+}
+
+#[test]
+fn blocks_are_for_targets_that_have_them() {
+    let blocked = |block| {
+        let weight = in_blocks(weight(4, INPUTS, OUTPUTS), block);
+        linear(Activation::Float, weight)
+    };
+    let refused = |block, target: &Target| {
+        let plan = Plan {
+            values: vec![ValuePlan {
+                value: "x".into(),
+                least: -1.0,
+                most: 1.0,
+            }],
+            ..plan(vec![("fc", Decision::Linear(blocked(block)))])
+        };
+        let error = applied(&network("N", true), &plan, target).expect_err("a refusal");
+        error.to_string()
+    };
+    for target in ALL.into_iter().filter(|it| it.blocks == Blocks::None) {
+        let said = refused(16, &target);
+        for word in ["`fc`", target.name, "--block", "--target onnxruntime"] {
+            assert!(said.contains(word), "{said}");
+        }
+    }
+    let said = refused(16, &OPENVINO);
+    assert!(said.contains("24 inputs in blocks of 16"), "{said}");
+    for batch in ["N", "2"] {
+        judge(
+            &network(batch, true),
+            blocked(8),
+            &OPENVINO,
+            "weights_alone",
+        );
     }
 }
 

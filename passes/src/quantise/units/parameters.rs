@@ -113,6 +113,7 @@ fn nearest(rows: &[f32], out: usize) -> Weight {
         bits: 8,
         out,
         codes: Vec::with_capacity(rows.len()),
+        block: None,
         scale: Vec::with_capacity(out),
         zero_point: Vec::new(),
         table: None,

@@ -34,6 +34,7 @@ fn linear(activation: Activation) -> LinearPlan {
             bits: 8,
             out: 2,
             codes: vec![1, 2, 3, 4],
+            block: None,
             scale: vec![0.25, 0.5],
             zero_point: vec![],
             table: None,
@@ -63,6 +64,27 @@ fn float_input_of_a_packed_weight() {
         LINEAR,
         &plan(vec![("fc", Decision::Linear(linear))]),
         include_str!("float_input_of_a_packed_weight.txt"),
+    );
+}
+
+#[test]
+fn blocks_of_inputs() {
+    let before = LINEAR.replace("float[N,2] x", "float[N,5] x").replace(
+        "float[2,2] w = {1, 0, 0, 1}",
+        "float[5,2] w = {1, 0, 0, 1, 1, 0, 0, 1, 0, 0}",
+    );
+    let mut linear = linear(Activation::Float);
+    linear.weight = Weight {
+        bits: 4,
+        codes: vec![1, 2, 3, 4, 5, -1, -2, -3, -4, -5],
+        block: Some(2),
+        scale: vec![0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
+        ..linear.weight
+    };
+    becomes(
+        &before,
+        &plan(vec![("fc", Decision::Linear(linear))]),
+        include_str!("blocks_of_inputs.txt"),
     );
 }
 

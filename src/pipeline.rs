@@ -155,6 +155,7 @@ impl Quantizer {
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Settings {
             target_codes: self.target.codes,
+            narrow_sums: self.target.narrow_sums,
             target_blocks: self.target.blocks,
             ..settings
         };
@@ -209,6 +210,7 @@ impl Quantizer {
     pub fn target(mut self, target: Target) -> Self {
         self.target = target;
         self.settings.target_codes = target.codes;
+        self.settings.narrow_sums = target.narrow_sums;
         self.settings.target_blocks = target.blocks;
         self
     }

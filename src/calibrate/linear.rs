@@ -16,7 +16,7 @@ use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
 use crate::linalg::{gemm, gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, FLOAT_BITS, Histogram, Points};
 use crate::run::vector::vectorised;
-use crate::solve::{Grid, Spectrum, descend, gptq, refit, round_to_nearest, shrunk};
+use crate::solve::{Grid, Spectrum, descend, gptq, pairs, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
 
 /// How far `H` is drawn towards its diagonal, and that towards its mean: far above GPTQ's 0.01, as 32 images are few. On 68
@@ -395,7 +395,11 @@ impl Calibration<'_> {
             });
         }
         let blocks = (weight_bits, self.settings.block(site));
-        let rounding = self.weight(&parameters, &moments, blocks, tokens);
+        let mut highest = channels.hi.clone();
+        fold.apply(&mut highest);
+        let tops = Some(&activation).filter(|_| self.settings.narrow_sums);
+        let tops = tops.and_then(|activation| pairs::tops(activation, &highest));
+        let rounding = self.weight(&parameters, &moments, blocks, tops.as_deref(), tokens);
         let spectrum = (self.settings.ranks != Ranks::None)
             .then(|| rounding.left_over(parameters.k))
             .flatten();
@@ -471,15 +475,23 @@ impl Calibration<'_> {
         parameters: &Parameters,
         moments: &Moments,
         blocks: (u32, Option<usize>),
+        tops: Option<&[f32]>,
         tokens: usize,
     ) -> Rounding {
         let k = parameters.k;
+        let grid = |w: &[f32], cost: &[f32]| {
+            let mut grid = self.grid(w, cost, blocks);
+            if let Some(tops) = tops {
+                pairs::widen(&mut grid, w, tops);
+            }
+            grid
+        };
         // With few tokens H says little about what other inputs look like: trust it less.
         let doubt = k as f32 / tokens as f32;
         if moments.h.is_empty() {
             // Only eight bits are rounded without H, and they hardly depend on which error costs what.
             let cost = vec![1.0; k];
-            let grid = self.grid(&parameters.weight, &cost, blocks);
+            let grid = grid(&parameters.weight, &cost);
             return Rounding {
                 weight: round_to_nearest(&parameters.weight, k, &grid),
                 target: Vec::new(),
@@ -492,17 +504,20 @@ impl Calibration<'_> {
             .filter(|part| self.settings.has(*part))
             .and_then(|_| refit(&parameters.weight, k, &moments.h, &moments.c, ridge))
             .unwrap_or_else(|| parameters.weight.clone());
-        let grid = self.grid(&target, &cost, blocks);
+        let grid = grid(&target, &cost);
         let h = shrunk(&moments.h, k, DAMPING + 0.1 * doubt);
         let rounded = Some(Part::Gptq)
             .filter(|part| self.settings.has(*part))
             .and_then(|_| gptq(&target, k, &h, &grid))
             .unwrap_or_else(|| round_to_nearest(&target, k, &grid));
-        let weight = if self.settings.has(Part::Descent) {
+        let mut weight = if self.settings.has(Part::Descent) {
             descend(rounded, &target, k, &h, &grid)
         } else {
             rounded
         };
+        if let Some(tops) = tops {
+            pairs::fit(&mut weight, tops);
+        }
         Rounding { weight, target, h }
     }
 

@@ -108,6 +108,8 @@ pub struct Settings {
     pub codes: Codes,
     /// Codes of activations that the target has ([`crate::Quantizer::target`] sets it).
     pub target_codes: target::Codes,
+    /// Whether weights are chosen so that two neighbouring products fit into 16 bits ([`crate::Quantizer::target`] sets it).
+    pub narrow_sums: bool,
     /// Blocks of weights that it has (so too).
     pub target_blocks: target::Blocks,
     /// Width of the patch embedding and the head, if another one.
@@ -139,6 +141,7 @@ impl Default for Settings {
             effort: Effort::Fast,
             codes: Codes::Auto,
             target_codes: target::Codes::Unsigned,
+            narrow_sums: true,
             target_blocks: target::Blocks::Any,
             edge_bits: None,
             widths: None,

@@ -204,6 +204,7 @@ impl Args {
             effort: self.effort.into(),
             codes: self.codes.into(),
             target_codes: self.target.codes,
+            narrow_sums: self.target.narrow_sums,
             edge_bits: self.edge_bits,
             widths: None,
             keep_float: self.keep_float.clone(),

@@ -3,6 +3,7 @@
 mod descent;
 mod gptq;
 mod low_rank;
+pub mod pairs;
 mod refit;
 mod shrink;
 mod weight;

@@ -35,7 +35,7 @@ fn blocks_err_less_than_rows_and_the_report_names_them() {
     let [plain, named] = [&plain, &blocked].map(forms);
     assert!(plain.iter().all(|it| !it.contains("blocks")), "{plain:?}");
     let named = |it: &String| it == "w3 uniform, blocks of 32, a16 float";
-    assert!(forms(&blocked).iter().any(named), "{named:?}");
+    assert!(forms(&blocked).iter().any(named), "{:?}", forms(&blocked));
     assert_eq!(blocked["settings"]["block"], "32");
     let advice = blocked["summary"]["weight_only"].as_str().unwrap();
     assert!(advice.contains("accuracy_level"), "{advice}");

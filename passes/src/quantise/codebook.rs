@@ -76,6 +76,12 @@ pub fn fits(segments: &[Segment]) -> bool {
     ramps(segments).is_some()
 }
 
+/// The largest code that stands for a level, if the segments can be written.
+pub(super) fn highest_code(segments: &[Segment]) -> Option<u32> {
+    let ramps = ramps(segments)?;
+    Some(ramps.iter().map(Ramp::most).sum())
+}
+
 /// A segment in codes of its own QuantizeLinear.
 struct Ramp {
     step: u8,

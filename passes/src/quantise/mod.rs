@@ -24,7 +24,7 @@ pub use units::{WIDEST, values};
 use crate::check::debug_check;
 use crate::ir::Graph;
 use crate::lower::{choose_early, fuse_gelus, to_gemm};
-use crate::plan::{Decision, Plan, SitePlan, VERSION};
+use crate::plan::{Activation, Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
 use crate::target::{LinearForm, Target, Values, check_blocks, check_codes, check_ranges};
 use crate::transform::{TransformError, apply_norm, replace_linear};
@@ -134,6 +134,18 @@ fn emit(
         }
         Decision::Linear(plan) => linear::emit(operands, site, plan),
         Decision::Product { left, right } => product::emit(operands, site, left, right),
+    }
+}
+
+/// The largest uint8 code that a product of integers reads of an activation; `None` where it reads floats.
+pub fn highest_code(activation: &Activation) -> Option<i32> {
+    match activation {
+        Activation::Uniform { bits, .. } => Some((1 << bits) - 1),
+        Activation::Codebook { segments, .. } => {
+            let most = codebook::highest_code(segments);
+            most.and_then(|most| i32::try_from(most).ok())
+        }
+        Activation::Float | Activation::Log { .. } => None,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Target {
     pub bias: BiasForm,
     /// What activations are quantised to.
     pub codes: Codes,
+    /// Whether it adds neighbouring products of codes in 16 bits where a processor has no better instruction (x86-64 without VNNI).
+    pub narrow_sums: bool,
     /// How they are quantised.
     pub quantiser: Quantiser,
     /// Which values are quantised.

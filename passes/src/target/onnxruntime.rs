@@ -35,6 +35,7 @@ pub const ONNX_RUNTIME: Target = Target {
     ),
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
+    narrow_sums: true,
     quantiser: Quantiser::Operator,
     values: Values::Read,
     costs: Some(COSTS),

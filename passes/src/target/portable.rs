@@ -20,6 +20,7 @@ pub const PORTABLE: Target = Target {
     weight_only_advice: None,
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
+    narrow_sums: true,
     quantiser: Quantiser::Operator,
     values: Values::Read,
     costs: None,

@@ -29,6 +29,7 @@ pub const QNN: Target = Target {
     weight_only_advice: None,
     bias: BiasForm::Int32,
     codes: Codes::Even,
+    narrow_sums: false,
     quantiser: Quantiser::Operator,
     values: Values::All,
     costs: None,

@@ -23,6 +23,7 @@ pub const TENSORRT: Target = Target {
     weight_only_advice: None,
     bias: BiasForm::Float,
     codes: Codes::Symmetric,
+    narrow_sums: false,
     quantiser: Quantiser::Operator,
     values: Values::Read,
     costs: None,

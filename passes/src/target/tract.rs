@@ -27,6 +27,7 @@ pub const TRACT: Target = Target {
     weight_only_advice: None,
     bias: BiasForm::Float,
     codes: Codes::Unsigned,
+    narrow_sums: false,
     quantiser: Quantiser::Arithmetic,
     values: Values::Read,
     costs: None,

@@ -77,7 +77,7 @@ fn a_low_rank_branch_reads_dequantised_codes() {
 
 #[test]
 fn four_bit_codes_are_int8_where_a_target_has_no_uint4() {
-    let table: Vec<i8> = (-8..8).map(|k: i8| 2 * k * k.abs() - k).collect();
+    let table: Vec<i8> = (-8..8).map(|k: i8| k * k.abs()).collect();
     let mut table = table;
     table.sort_unstable();
     table.dedup();

@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod budget;
 mod end_to_end;
+mod executor;
 mod low_rank;
 #[cfg(feature = "learn")]
 mod reconstruct;

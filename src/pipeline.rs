@@ -345,7 +345,7 @@ impl Quantizer {
             let mut graph = written.graph().clone();
             apply_to_sites(&mut graph, written.structure(), plan, &self.target)
                 .map_err(|source| self.cannot_apply(model, source))?;
-            plan.values = ranges::observe(&graph, feeds, progress)?;
+            plan.values = ranges::observe(&graph, feeds, self.settings.executor, progress)?;
         }
         Ok(())
     }
@@ -498,7 +498,7 @@ impl Quantizer {
             model,
             Candidate { path, message },
             &data,
-            Runtime::Tract,
+            self.settings.executor,
             progress,
         )
         .map(Some)
@@ -596,8 +596,11 @@ impl Quantizer {
             ("samples", samples.to_string()),
             ("target", self.target.name.to_owned()),
         ];
+        // tract is what older plans, too, were made with.
+        let executor = (s.executor != Runtime::Tract).then(|| ("executor", s.executor.to_string()));
         entries
             .into_iter()
+            .chain(executor)
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }

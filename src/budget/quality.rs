@@ -9,7 +9,6 @@ use super::{Budget, BudgetError, Job, Trial};
 use crate::batches::Batches;
 use crate::calibrate::Outcome;
 use crate::error::Error;
-use crate::run::Runtime;
 use crate::verify::{Candidate, verify};
 
 /// Samples held out that a trial is judged on, at most.
@@ -90,7 +89,13 @@ impl Search<'_> {
             path: &model.path,
             message: &message,
         };
-        let judged = verify(model, candidate, self.held_out, Runtime::Tract, progress)?;
+        let judged = verify(
+            model,
+            candidate,
+            self.held_out,
+            quantizer.settings.executor,
+            progress,
+        )?;
         let sqnr_db = judged.outputs.first().and_then(|output| output.sqnr_db);
         let agreement = judged.classifier.map(|classifier| classifier.agreement);
         let kept = match budget {

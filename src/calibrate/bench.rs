@@ -44,7 +44,7 @@ pub fn at_each_site<T>(
     let Some(first) = settings.first().filter(|_| !feeds.is_empty()) else {
         return Err(CalibrateError::NoInputs);
     };
-    let program = Program::new(graph, structure, &feeds.feed(0)?)?;
+    let program = Program::new(graph, structure, &feeds.feed(0)?, first.executor)?;
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)
     })?;

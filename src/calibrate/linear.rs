@@ -882,8 +882,8 @@ fn shaped(
         Ok(result)
     };
     write().map_err(|e: TractError| {
-        crate::walk::WalkError::Run {
-            node: site.name.clone(),
+        crate::walk::WalkError::Site {
+            site: site.name.clone(),
             message: format!("{e:#}"),
         }
         .into()

@@ -229,8 +229,8 @@ impl Calibration<'_> {
 }
 
 fn failed(error: tract_onnx::prelude::TractError) -> CalibrateError {
-    crate::walk::WalkError::Run {
-        node: "V".into(),
+    crate::walk::WalkError::Site {
+        site: "V".into(),
         message: format!("{error:#}"),
     }
     .into()

@@ -36,6 +36,7 @@ use crate::budget::Kept;
 use crate::input::{Array, InputError};
 use crate::quant::FLOAT_BITS;
 use crate::report::{Course, Reconstruction};
+use crate::run::Runtime;
 use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
@@ -128,6 +129,8 @@ pub struct Settings {
     pub without: Vec<Part>,
     /// Seed of what is drawn at random: the rotation of the residual streams.
     pub seed: u64,
+    /// What runs the operators between the sites, and the models in verification.
+    pub executor: Runtime,
 }
 
 impl Default for Settings {
@@ -151,6 +154,7 @@ impl Default for Settings {
             weight_only: Vec::new(),
             without: Vec::new(),
             seed: 0,
+            executor: Runtime::Tract,
         }
     }
 }
@@ -426,7 +430,7 @@ pub fn calibrate(
     if feeds.is_empty() {
         return Err(CalibrateError::NoInputs);
     }
-    let program = Program::new(graph, structure, &feeds.feed(0)?)?;
+    let program = Program::new(graph, structure, &feeds.feed(0)?, settings.executor)?;
     let mut state = Calibration::new(graph, structure, settings)?;
     let mut walk = Walk::start(&program, feeds.len(), |i| {
         feeds.feed(i).map_err(CalibrateError::from)

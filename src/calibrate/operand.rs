@@ -68,8 +68,8 @@ pub fn tensor(
     i: usize,
     world: World,
 ) -> Result<Arc<Tensor>, CalibrateError> {
-    let missing = || WalkError::Run {
-        node: site.name.clone(),
+    let missing = || WalkError::Site {
+        site: site.name.clone(),
         message: format!("operand {i} has no value"),
     };
     Ok(walk.operand(lane, i, world)?.ok_or_else(missing)?)

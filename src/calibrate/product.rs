@@ -216,8 +216,8 @@ fn range_of(values: &[f32]) -> (f32, f32) {
 }
 
 fn failed(message: &str) -> CalibrateError {
-    crate::walk::WalkError::Run {
-        node: "attention product".into(),
+    crate::walk::WalkError::Site {
+        site: "attention product".into(),
         message: message.into(),
     }
     .into()

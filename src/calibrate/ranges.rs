@@ -22,10 +22,11 @@ const EMPTY: Range = (f32::INFINITY, f32::NEG_INFINITY);
 /// not finite, or beyond [`WIDEST`].
 ///
 /// # Errors
-/// A feed cannot be read, or tract cannot run the graph.
+/// A feed cannot be read, or the executor cannot run the graph.
 pub fn observe(
     graph: &Graph,
     feeds: &dyn Feeds,
+    executor: Runtime,
     progress: &dyn Progress,
 ) -> Result<Vec<ValuePlan>, CalibrateError> {
     if feeds.is_empty() {
@@ -33,7 +34,7 @@ pub fn observe(
     }
     let names = values(graph);
     progress.stage("ranges", feeds.len() as u64);
-    let executor = load(graph, feeds, &names)?;
+    let executor = load(graph, feeds, &names, executor)?;
     let first = executor.outputs().len() - names.len();
     let ranges = (0..feeds.len())
         .into_par_iter()
@@ -55,6 +56,7 @@ fn load(
     graph: &Graph,
     feeds: &dyn Feeds,
     names: &[String],
+    executor: Runtime,
 ) -> Result<Box<dyn Executor>, CalibrateError> {
     let dims = feeds.feed(0)?.into_iter();
     let dims: Vec<_> = dims
@@ -62,7 +64,7 @@ fn load(
         .collect();
     let bytes = graph.export().encode_to_vec();
     let options = RunOptions::default();
-    Ok(run::load(Runtime::Tract, &bytes, &dims, names, &options)?)
+    Ok(run::load(executor, &bytes, &dims, names, &options)?)
 }
 
 /// Of one run; NaN makes both ends NaN, which no bound holds.

@@ -15,6 +15,7 @@ use super::fold::{Channels, Fold};
 use super::guard::INPUTS;
 use super::linear::Solved;
 use super::{CalibrateError, Feeds, Part, Progress, Scope, Settings};
+use crate::run::Runtime;
 use crate::walk::Walk;
 
 /// What of a Linear or patch embedding is rounded.
@@ -78,9 +79,13 @@ pub fn measure(
     structure: &Structure,
     feeds: &dyn Feeds,
     (scope, widths): (Scope, &[u32]),
+    executor: Runtime,
     progress: &dyn Progress,
 ) -> Result<Sensitivity, CalibrateError> {
-    let settings: Vec<Settings> = widths.iter().map(|&bits| settings(bits, scope)).collect();
+    let settings: Vec<Settings> = widths
+        .iter()
+        .map(|&bits| settings(bits, scope, executor))
+        .collect();
     let in_scope = |site: &Site| {
         let first = settings.first();
         first.is_some_and(|settings| settings.float_reason(site).is_none())
@@ -98,13 +103,14 @@ pub fn measure(
     })
 }
 
-pub(super) fn settings(bits: u32, scope: Scope) -> Settings {
+pub(super) fn settings(bits: u32, scope: Scope, executor: Runtime) -> Settings {
     Settings {
         weight_bits: bits,
         activation_bits: bits,
         scope,
         // Each site stands alone in a float network.
         without: vec![Part::Guard, Part::Sequential],
+        executor,
         ..Settings::default()
     }
 }

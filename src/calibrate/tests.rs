@@ -1,5 +1,8 @@
 //! On the digits fixture; the float network is judged by tract running the whole file.
 
+#[cfg(feature = "onnxruntime")]
+mod executors;
+
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -71,7 +74,13 @@ fn state<'a>(model: &'a FloatModel, settings: &'a Settings) -> Calibration<'a> {
 
 /// The carriers found on a walk over the whole network, by `proj`.
 fn carriers(model: &FloatModel, feeds: &dyn Feeds) -> HashMap<usize, Carrier> {
-    let program = Program::new(&model.graph, &model.structure, &feeds.feed(0).unwrap()).unwrap();
+    let program = Program::new(
+        &model.graph,
+        &model.structure,
+        &feeds.feed(0).unwrap(),
+        Runtime::Tract,
+    )
+    .unwrap();
     let settings = settings(8, Scope::Linear);
     let mut state = state(model, &settings);
     let mut walk = Walk::start(&program, feeds.len(), |i| {
@@ -276,7 +285,13 @@ fn migrated(model: &FloatModel, feeds: &dyn Feeds) -> usize {
 
 /// The float network's outputs, walked to the end from site to site.
 fn walked(model: &FloatModel, feeds: &dyn Feeds) -> Vec<Vec<f32>> {
-    let program = Program::new(&model.graph, &model.structure, &feeds.feed(0).unwrap()).unwrap();
+    let program = Program::new(
+        &model.graph,
+        &model.structure,
+        &feeds.feed(0).unwrap(),
+        Runtime::Tract,
+    )
+    .unwrap();
     let settings = settings(8, Scope::All);
     let state = state(model, &settings);
     let mut walk = Walk::start(&program, feeds.len(), |i| {

@@ -13,6 +13,7 @@ use super::moments::over_lanes;
 use super::operand::{tensor, values};
 use super::sensitivity::{SiteCost, cost_of, settings};
 use super::{CalibrateError, Feeds, Progress, Scope};
+use crate::run::Runtime;
 use crate::walk::{Walk, World};
 
 /// What [`measure`] gives.
@@ -60,9 +61,10 @@ pub fn measure(
     structure: &Structure,
     feeds: &dyn Feeds,
     bits: u32,
+    executor: Runtime,
     progress: &dyn Progress,
 ) -> Result<Variation, CalibrateError> {
-    let settings = [settings(bits, Scope::All)];
+    let settings = [settings(bits, Scope::All, executor)];
     let in_scope = |site: &Site| settings[0].float_reason(site).is_none();
     let model = (graph, structure, feeds);
     let asked = at_each_site(model, (&settings, INPUTS), progress, in_scope, look)?;

@@ -10,7 +10,7 @@ use vitq::report::VariationReport;
 use vitq::{CALIBRATION_SAMPLES, FloatModel, Source, output};
 
 use super::progress::Bar;
-use super::{Verdict, preprocessing, print, threads};
+use super::{Verdict, preprocessing, print, runtime, threads};
 
 /// See what makes a model hard to quantise: how much its modules and heads differ, and how far its outliers stand out
 ///
@@ -50,6 +50,8 @@ pub struct Args {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
+    executor: runtime::Executor,
+    #[command(flatten)]
     threads: threads::Args,
     #[command(flatten)]
     preprocessing: preprocessing::Args,
@@ -84,7 +86,14 @@ fn report(args: &Args) -> anyhow::Result<VariationReport> {
     let dataset = source.open(&model)?;
     let feeds = Batches::new(&dataset, 0..args.samples.get(), model.batch());
     let (graph, structure) = (&model.graph, &model.structure);
-    let measured = measure(graph, structure, &feeds, args.bits, &Bar::new(args.quiet))?;
+    let measured = measure(
+        graph,
+        structure,
+        &feeds,
+        args.bits,
+        (&args.executor).into(),
+        &Bar::new(args.quiet),
+    )?;
     let calibration = feeds.describe();
     Ok(VariationReport::new(
         &model.path,

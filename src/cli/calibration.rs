@@ -15,7 +15,7 @@ use vitq_passes::target::{Target, Values};
 
 #[cfg(feature = "learn")]
 use super::method::{self, Method};
-use super::{preprocessing, targets, threads};
+use super::{preprocessing, runtime, targets, threads};
 
 /// Samples, widths and searches.
 #[derive(clap::Args)]
@@ -84,6 +84,8 @@ pub struct Args {
     #[cfg(feature = "learn")]
     #[command(flatten)]
     method: method::Args,
+    #[command(flatten)]
+    executor: runtime::Executor,
     #[command(flatten)]
     pub threads: threads::Args,
     #[command(flatten)]
@@ -210,6 +212,7 @@ impl Args {
             keep_float: self.keep_float.clone(),
             without,
             seed: self.seed,
+            executor: (&self.executor).into(),
             ..Settings::default()
         };
         Settings {

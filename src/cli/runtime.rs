@@ -10,6 +10,22 @@ pub enum RuntimeName {
     Onnxruntime,
 }
 
+/// What runs the network in calibration.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Executor {
+    /// What runs the operators between the quantised products, and verifies the result. tract is built in; onnxruntime (in a build
+    /// with it) is for models with operators that tract does not know
+    #[arg(long, value_enum, value_name = "NAME", default_value = "tract")]
+    executor: RuntimeName,
+}
+
+impl From<&Executor> for Runtime {
+    fn from(args: &Executor) -> Self {
+        args.executor.into()
+    }
+}
+
 impl From<Runtime> for RuntimeName {
     fn from(runtime: Runtime) -> Self {
         match runtime {

@@ -12,7 +12,7 @@ use vitq::{CALIBRATION_SAMPLES, FloatModel, Quantizer, Source, output};
 
 use super::calibration::ScopeName;
 use super::progress::Bar;
-use super::{Verdict, preprocessing, print, threads};
+use super::{Verdict, preprocessing, print, runtime, threads};
 
 /// Measure what each site costs: quantised alone at each width, in dB at the model's outputs
 ///
@@ -47,6 +47,8 @@ pub struct Args {
     /// Only errors: no bar, no table
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    executor: runtime::Executor,
     #[command(flatten)]
     threads: threads::Args,
     #[command(flatten)]
@@ -92,6 +94,7 @@ fn report(args: &Args) -> anyhow::Result<SensitivityReport> {
         written.structure(),
         &feeds,
         (scope, &widths),
+        (&args.executor).into(),
         &Bar::new(args.quiet),
     )?;
     Ok(SensitivityReport::new(

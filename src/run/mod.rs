@@ -7,7 +7,7 @@
 
 mod error;
 #[cfg(feature = "onnxruntime")]
-mod ort;
+pub(crate) mod ort;
 pub(crate) mod panics;
 mod signature;
 pub(crate) mod tract;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::ArrayD;
 use ort::environment::Environment;
+use ort::ep::CPU;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
@@ -72,6 +73,23 @@ pub fn optimised(path: &Path, options: &RunOptions) -> Result<Model, RunError> {
         .map_err(loading)?;
     let loaded = vitq_onnx::load(&written).map_err(|e| failed(e.to_string()))?;
     Ok(loaded.model)
+}
+
+/// A session on an encoded part of a network, one of many in this process: a memory arena for each would add up.
+pub fn segment(bytes: &[u8]) -> Result<Session, RunError> {
+    let cpu = CPU::default().with_arena_allocator(false).build();
+    configured(&RunOptions::default())?
+        .with_execution_providers([cpu])
+        .map_err(loading)?
+        .with_memory_pattern(false)
+        .map_err(loading)?
+        .commit_from_memory(bytes)
+        .map_err(loading)
+}
+
+/// Fails where the shared library does not load.
+pub fn available() -> Result<(), RunError> {
+    environment(&RunOptions::default()).map(drop)
 }
 
 impl Executor for OrtModel {

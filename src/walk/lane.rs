@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tract_onnx::prelude::{OutletId, Tensor};
+use tract_onnx::prelude::Tensor;
 
 use super::WalkError;
+use super::operators::Value;
 use super::spill::{OnDisk, Spill};
 
 /// Which of a lane's two values.
@@ -20,9 +21,9 @@ pub enum World {
 /// Live values of one input.
 #[derive(Clone, Default)]
 pub struct Lane {
-    pub(super) float: HashMap<OutletId, Held>,
+    pub(super) float: HashMap<Value, Held>,
     /// Only the values that differ from the float ones.
-    pub(super) quantised: HashMap<OutletId, Held>,
+    pub(super) quantised: HashMap<Value, Held>,
 }
 
 /// A value in memory, or waiting on disk while many other lanes are worked on.
@@ -59,7 +60,7 @@ impl Lane {
         }
     }
 
-    pub(super) fn values(&mut self, world: World) -> &mut HashMap<OutletId, Held> {
+    pub(super) fn values(&mut self, world: World) -> &mut HashMap<Value, Held> {
         match world {
             World::Float => &mut self.float,
             World::Quantised => &mut self.quantised,
@@ -68,26 +69,26 @@ impl Lane {
 
     pub(super) fn value(
         &self,
-        outlet: OutletId,
+        value: Value,
         world: World,
     ) -> Result<Option<Arc<Tensor>>, WalkError> {
         let other = match world {
-            World::Quantised => self.quantised.get(&outlet),
+            World::Quantised => self.quantised.get(&value),
             World::Float => None,
         };
         other
-            .or_else(|| self.float.get(&outlet))
+            .or_else(|| self.float.get(&value))
             .map(Held::get)
             .transpose()
     }
 
     /// Whether the float values are those of another lane, `except` one.
-    pub(super) fn same_but(&self, other: &Lane, except: OutletId) -> Result<bool, WalkError> {
+    pub(super) fn same_but(&self, other: &Lane, except: Value) -> Result<bool, WalkError> {
         if self.float.len() != other.float.len() {
             return Ok(false);
         }
-        for (outlet, held) in self.float.iter().filter(|(o, _)| **o != except) {
-            let Some(others) = other.float.get(outlet) else {
+        for (value, held) in self.float.iter().filter(|(v, _)| **v != except) {
+            let Some(others) = other.float.get(value) else {
                 return Ok(false);
             };
             if held.get()? != others.get()? {

@@ -1,15 +1,19 @@
 //! Walks a float network from site to site with all calibration inputs side by side.
 //!
-//! Between two sites every input runs through tract, operator by operator; at a site all of them wait, so that its
-//! quantiser can be chosen from what arrives there and its result can differ: each input has a float value and, in
-//! sequential calibration, a second one that the already quantised part of the network produced. Only the values that
-//! are still to be read are kept.
+//! Between two sites every input runs through tract, operator by operator, or through ONNX Runtime, all operators at once; at
+//! a site all of them wait, so that its quantiser can be chosen from what arrives there and its result can differ: each input
+//! has a float value and, in sequential calibration, a second one that the already quantised part of the network produced.
+//! Only the values that are still to be read are kept.
 
+mod cut;
 mod lane;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+mod operators;
 mod patches;
 mod program;
-mod site_op;
 pub(crate) mod spill;
+mod tract;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -25,20 +29,39 @@ pub use program::{Program, floats};
 use spill::Spill;
 
 use crate::input::Array;
+use crate::run::{RunError, Runtime};
 
 /// Why a walk failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WalkError {
     /// The float graph cannot be loaded.
-    #[error("tract cannot load the float graph: {0}; see `vitq inspect` for what it holds")]
-    Load(String),
+    #[error("{runtime} cannot load the float graph: {message}; {}", mend(*runtime))]
+    Load {
+        /// What was to run it.
+        runtime: Runtime,
+        /// Its words.
+        message: String,
+    },
     /// An operator failed.
-    #[error("tract failed at {node}: {message}")]
+    #[error("{runtime} failed at {node}: {message}; {}", mend(*runtime))]
     Run {
-        /// The operator.
+        /// What ran it.
+        runtime: Runtime,
+        /// The operator, or the first of those that are run as one.
         node: String,
-        /// tract's words.
+        /// The runtime's words.
+        message: String,
+    },
+    /// The runtime is not there, or gets no input.
+    #[error(transparent)]
+    Runtime(#[from] RunError),
+    /// What arrives at a site does not fit together.
+    #[error("site {site}: {message}")]
+    Site {
+        /// The site.
+        site: String,
+        /// What is wrong.
         message: String,
     },
     /// An image without a single patch.
@@ -62,6 +85,16 @@ pub enum WalkError {
         "{0}: {1}; calibration of many inputs keeps values in temporary files: free some space there, set TMPDIR, or use fewer inputs"
     )]
     Spill(PathBuf, std::io::Error),
+}
+
+/// What a user can do where a runtime is at its end.
+fn mend(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Tract if cfg!(feature = "onnxruntime") => {
+            "ONNX Runtime may take it: --executor onnxruntime"
+        }
+        Runtime::Tract | Runtime::OnnxRuntime => "see `vitq inspect` for what the model holds",
+    }
 }
 
 /// Lanes whose values are kept in memory, as many as are calibrated on by default; those of all further ones wait in temporary

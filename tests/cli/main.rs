@@ -7,6 +7,7 @@ mod bench;
 mod blocks;
 mod budget;
 mod end_to_end;
+mod executor;
 mod low_rank;
 #[cfg(feature = "learn")]
 mod reconstruct;

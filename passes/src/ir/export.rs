@@ -16,7 +16,7 @@ impl Graph {
         let order = self
             .topological()
             .expect("passes keep the graph free of cycles");
-        let mut model = self.envelope.clone();
+        let mut model = self.shell();
         let mut graph = model.graph.take().unwrap_or_default();
         let mut names = HashSet::new();
         for id in order {
@@ -44,6 +44,12 @@ impl Graph {
         infos.sort_by(|a, b| a.name().cmp(b.name()));
         graph.value_info = infos;
         model.graph = Some(graph);
+        model
+    }
+
+    /// All of the model but its graph's nodes and borders.
+    pub(super) fn shell(&self) -> Model {
+        let mut model = self.envelope.clone();
         model.opset_import = self
             .opsets
             .iter()
@@ -58,7 +64,7 @@ impl Graph {
         model
     }
 
-    fn message(&self, id: NodeId, message: &NodeMsg, outputs: &[String]) -> NodeMsg {
+    pub(super) fn message(&self, id: NodeId, message: &NodeMsg, outputs: &[String]) -> NodeMsg {
         let mut message = message.clone();
         message.input = self
             .node_inputs(id)

@@ -8,6 +8,7 @@
 mod attribute;
 mod border;
 mod element;
+mod excerpt;
 mod export;
 mod import;
 mod order;
@@ -21,6 +22,7 @@ use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoEdgeReferences};
 use vitq_onnx::{Model, NodeMsg, Tensor, TensorMsg, ValueInfoMsg};
 
+pub use excerpt::Excerpt;
 pub use import::ImportError;
 pub use parse::ParseError;
 pub use text::MAX_VALUES;

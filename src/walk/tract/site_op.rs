@@ -7,8 +7,7 @@ use tract_onnx::tract_hir::internal::{
     Expansion, InferenceOp, InferenceResult, Solver, TensorProxy, expand,
 };
 
-/// Name of the operator in the graph that tract is given.
-pub const OP_TYPE: &str = "VitqSite";
+use crate::walk::cut::OP_TYPE;
 
 /// How the output's shape follows from the inputs'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

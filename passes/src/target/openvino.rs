@@ -14,6 +14,7 @@ pub const OPENVINO: Target = Target {
         "weights of at most 4 bits as UINT4 (operator set 21), unpacked when the model is loaded",
         "a scale a block (--block) where blocks divide the inputs: 2026.4 refuses a shorter last one",
         "operators of other domains are refused: OpenVINO has few of them",
+        "neighbouring products of codes fit into 16 bits: x86-64 processors without VNNI add them so, and saturate",
     ],
     opset: 17,
     newest_opset: Some(26),

@@ -10,6 +10,7 @@ pub const PORTABLE: Target = Target {
         "operator set 17 to 20: 21 brings other forms of QuantizeLinear, which not all runtimes know",
         "uint8, int8 and int32 alone; 4-bit codes are stored as int8",
         "operators of other domains are refused: only the runtime that made them has them",
+        "neighbouring products of codes fit into 16 bits: x86-64 processors without VNNI add them so, and saturate",
     ],
     opset: 17,
     newest_opset: Some(20),

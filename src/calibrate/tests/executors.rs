@@ -34,12 +34,12 @@ fn arriving(
     seen
 }
 
-/// Relative to the largest of them.
-fn assert_near(x: &[f32], y: &[f32], what: &str) {
+/// Within a share of the largest of them.
+fn assert_near(x: &[f32], y: &[f32], share: f32, what: &str) {
     assert_eq!(x.len(), y.len(), "{what}");
     let size = x.iter().fold(0.0f32, |size, x| size.max(x.abs()));
     for (x, y) in x.iter().zip(y) {
-        assert!((x - y).abs() <= 1e-4 * size, "{what}: {y}, not {x}");
+        assert!((x - y).abs() <= share * size, "{what}: {y}, not {x}");
     }
 }
 
@@ -70,7 +70,7 @@ fn same_arrives(name: &str, model: &FloatModel, feeds: &dyn Feeds) {
         assert_eq!(operands.len(), other[index].len(), "{what}");
         for (x, y) in operands.iter().zip(&other[index]) {
             assert_eq!(x.shape(), y.shape(), "{what}");
-            assert_near(floats(x).unwrap(), floats(y).unwrap(), &what);
+            assert_near(floats(x).unwrap(), floats(y).unwrap(), 1e-4, &what);
         }
     }
 }
@@ -115,7 +115,8 @@ fn alike(x: &Value, y: &Value, what: &str) {
             let values = |list: &[Value]| -> Vec<f32> {
                 list.iter().map(|it| it.as_f64().unwrap() as f32).collect()
             };
-            assert_near(&values(x), &values(y), what);
+            // A code that goes the other way moves the mean that a bias takes away.
+            assert_near(&values(x), &values(y), 1e-3, what);
         }
         (Value::Array(x), Value::Array(y)) => {
             assert_eq!(x.len(), y.len(), "{what}");
@@ -126,6 +127,7 @@ fn alike(x: &Value, y: &Value, what: &str) {
             assert_near(
                 &[x.as_f64().unwrap() as f32],
                 &[y.as_f64().unwrap() as f32],
+                1e-3,
                 what,
             );
         }

@@ -137,10 +137,10 @@ fn emit(
     }
 }
 
-/// The largest uint8 code that a product of integers reads of an activation; `None` where it reads floats.
+/// The largest uint8 code that a product of integers reads of an activation; `None` where it reads others, or floats.
 pub fn highest_code(activation: &Activation) -> Option<i32> {
     match activation {
-        Activation::Uniform { bits, .. } => Some((1 << bits) - 1),
+        Activation::Uniform { bits, .. } => (*bits <= 8).then(|| (1 << bits) - 1),
         Activation::Codebook { segments, .. } => {
             let most = codebook::highest_code(segments);
             most.and_then(|most| i32::try_from(most).ok())

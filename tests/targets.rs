@@ -256,7 +256,7 @@ fn a_whole_portable_network_gives_the_same_in_tract_and_rten_as_in_onnx_runtime(
         }
         for (name, found) in others {
             let sqnr = sqnr(&expected, &found);
-            assert!(sqnr >= 40.0, "{name} at {bits}: {sqnr:.1} dB");
+            assert!(sqnr >= 30.0, "{name} at {bits}: {sqnr:.1} dB");
         }
     }
 }

@@ -13,9 +13,13 @@ import numpy as np
 import onnx
 import onnx.version_converter
 import onnxruntime as ort
-import openvino as ov
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+try:
+    import openvino as ov
+except ImportError:
+    ov = None
 
 
 class Case:
@@ -171,10 +175,12 @@ def openvino(model, x):
 
 
 def everywhere(case, *sites):
-    """As `exact`, in onnx's reference evaluator and in OpenVINO too, whatever ONNX Runtime fuses."""
+    """As `exact`, in onnx's reference evaluator too, and in OpenVINO where it is installed (exact with VNNI alone), whatever ONNX Runtime fuses."""
     x = case.input()
     wanted = [linear(x, case.decision(site, "linear")) for site in sites]
-    others = [reference(case.quantised, x), openvino(case.quantised, x)]
+    others = [reference(case.quantised, x)]
+    if ov:
+        others.append(openvino(case.quantised, x))
     for outputs in [*case.both(x), *others]:
         for output, want in zip(outputs, wanted, strict=True):
             assert np.ptp(want) > 0, "the reference is constant"

@@ -157,7 +157,7 @@ fn quantise(path: &Path, bits: u32, least_db: &str) -> usize {
 
 #[test]
 fn every_export_runs_with_all_sites_at_8_bits() {
-    let sites: usize = exports().iter().map(|path| quantise(path, 8, "18")).sum();
+    let sites: usize = exports().iter().map(|path| quantise(path, 8, "16")).sum();
     assert!(sites >= 300, "only {sites} sites were quantised");
 }
 

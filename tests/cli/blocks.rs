@@ -34,8 +34,8 @@ fn blocks_err_less_than_rows_and_the_report_names_them() {
     assert!(after > before && large > small, "{before}, {after} dB");
     let [plain, named] = [&plain, &blocked].map(forms);
     assert!(plain.iter().all(|it| !it.contains("blocks")), "{plain:?}");
-    let named = |it: &String| it == "w3 uniform, blocks of 32, a16 float";
-    assert!(forms(&blocked).iter().any(named), "{:?}", forms(&blocked));
+    let found = |it: &String| it == "w3 uniform, blocks of 32, a16 float";
+    assert!(named.iter().any(found), "{named:?}");
     assert_eq!(blocked["settings"]["block"], "32");
     let advice = blocked["summary"]["weight_only"].as_str().unwrap();
     assert!(advice.contains("accuracy_level"), "{advice}");

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's form.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// All decisions for one model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub struct LinearPlan {
     pub activation: Activation,
     /// `[in]`: the input is multiplied by this just before its quantiser (the weight already holds the inverse).
     pub pre_scale: Option<Vec<f32>>,
-    /// The quantised weight, folds included.
+    /// The quantised weight (of a branch's rest), folds included.
     pub weight: Weight,
     /// `[out]`, corrected; a bias is created where there was none.
     pub bias: Vec<f32>,
@@ -106,7 +106,8 @@ pub struct LinearPlan {
     pub low_rank: Option<LowRank>,
 }
 
-/// `y += x̂·Aᵀ·Bᵀ`, the compensation `B·A` of what rounding left over (AIQViT).
+/// `y += x·Aᵀ·Bᵀ`: what `B·A` carries of the weight in float, beside the codes of the rest (AIQViT, SVDQuant). `x` is the input behind
+/// `pre_scale` and before its quantiser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LowRank {
     /// Rank `r`.

@@ -7,16 +7,17 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Plan, Weight}
 use vitq_passes::structure::{Site, SiteKind};
 use vitq_passes::target;
 
+use super::branch;
 use super::fold::{Channels, Fold};
 use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
 use super::operand::{rows, sample, tensor};
 use super::sensitivity::Rounded;
 use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
-use crate::linalg::{gemm, gemm_nt, gemm_nt_into, square_sum};
+use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
 use crate::quant::{self, FLOAT_BITS, Histogram, Points};
 use crate::run::vector::vectorised;
-use crate::solve::{Grid, Spectrum, descend, gptq, pairs, refit, round_to_nearest, shrunk};
+use crate::solve::{Grid, descend, gptq, pairs, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
 
 /// How far `H` is drawn towards its diagonal, and that towards its mean: far above GPTQ's 0.01, as 32 images are few. On 68
@@ -156,8 +157,8 @@ pub struct Solved {
     bias: Vec<f32>,
     /// The branch beside the codes.
     low_rank: Option<LowRank>,
-    /// Energies at the output that each rank of a branch takes away, falling; empty unless branches are asked for.
-    pub left_over: Vec<f64>,
+    /// Share of the noise at the output that each rank of a branch takes away, falling; empty unless branches are asked for.
+    pub carried: Vec<f64>,
     /// What of it is rounded.
     rounded: Rounded,
 }
@@ -173,18 +174,22 @@ impl Solved {
     fn forward_into(&self, x: &[f32], y: &mut [f32]) {
         let mut x = x.to_vec();
         self.fold.apply(&mut x);
+        let beside = self.low_rank.as_ref().map(|it| branch::forward(&x, it));
         if self.rounded != Rounded::Weight {
             quant::apply(&self.activation, &mut x);
         }
         forward_into(&x, &self.dequantised, &self.bias, y);
+        if let Some(beside) = beside {
+            y.iter_mut().zip(beside).for_each(|(y, b)| *y += b);
+        }
     }
 
     /// Price and worth of its low-rank branch.
     fn branch(&self, tokens: usize) -> Option<Branch> {
         let LowRank { rank, .. } = self.low_rank.as_ref()?;
         let (k, out) = (self.fold.r.len(), self.bias.len());
-        let total: f64 = self.left_over.iter().sum();
-        let rest: f64 = self.left_over.iter().skip(*rank).sum();
+        let total: f64 = self.carried.iter().sum();
+        let rest: f64 = self.carried.iter().skip(*rank).sum();
         Some(Branch {
             rank: *rank,
             macs: (tokens * rank * (k + out)) as u64,
@@ -399,24 +404,31 @@ impl Calibration<'_> {
         fold.apply(&mut highest);
         let tops = Some(&activation).filter(|_| self.settings.narrow_sums);
         let tops = tops.and_then(|activation| pairs::tops(activation, &highest));
-        let rounding = self.weight(&parameters, &moments, blocks, tops.as_deref(), tokens);
-        let spectrum = (self.settings.ranks != Ranks::None)
-            .then(|| rounding.left_over(parameters.k))
-            .flatten();
         // Eight bits leave next to nothing over.
         let rank = if weight_bits < 8 {
             self.settings.ranks.of(site)
         } else {
             0
         };
-        let low_rank = spectrum.as_ref().and_then(|it| it.factors(rank));
-        let weight = rounding.weight;
+        let carried = (self.settings.ranks != Ranks::None)
+            .then(|| branch::carried(&parameters.weight, &moments, weight_bits))
+            .flatten();
+        let low_rank = carried.as_ref().and_then(|it| it.factors(rank));
+        let low_rank = low_rank.filter(|_| rounded != Rounded::Activation);
+        let tops = tops.as_deref();
+        let (weight, low_rank) = self.weight(&parameters, &moments, blocks, tops, tokens, low_rank);
         let dequantised = match rounded {
             Rounded::Activation => parameters.weight.clone(),
-            Rounded::Both | Rounded::Weight => with_branch(weight.dequantise(), low_rank.as_ref()),
+            Rounded::Both | Rounded::Weight => weight.dequantise(),
         };
         let bias = if self.settings.has(Part::Bias) {
-            corrected_bias(&parameters, &dequantised, &moments, tokens)
+            corrected_bias(
+                &parameters,
+                &dequantised,
+                low_rank.as_ref(),
+                &moments,
+                tokens,
+            )
         } else {
             parameters.bias.clone()
         };
@@ -427,7 +439,7 @@ impl Calibration<'_> {
             dequantised,
             bias,
             low_rank,
-            left_over: spectrum.map_or_else(Vec::new, |it| it.energy),
+            carried: carried.map_or_else(Vec::new, |it| it.energy),
             rounded,
         })
     }
@@ -477,7 +489,8 @@ impl Calibration<'_> {
         blocks: (u32, Option<usize>),
         tops: Option<&[f32]>,
         tokens: usize,
-    ) -> Rounding {
+        branch: Option<LowRank>,
+    ) -> (Weight, Option<LowRank>) {
         let k = parameters.k;
         let grid = |w: &[f32], cost: &[f32]| {
             let mut grid = self.grid(w, cost, blocks);
@@ -492,11 +505,7 @@ impl Calibration<'_> {
             // Only eight bits are rounded without H, and they hardly depend on which error costs what.
             let cost = vec![1.0; k];
             let grid = grid(&parameters.weight, &cost);
-            return Rounding {
-                weight: round_to_nearest(&parameters.weight, k, &grid),
-                target: Vec::new(),
-                h: Vec::new(),
-            };
+            return (round_to_nearest(&parameters.weight, k, &grid), None);
         }
         let cost: Vec<f32> = (0..k).map(|i| moments.h[i * k + i]).collect();
         let ridge = RIDGE * (1.0 + 10.0 * doubt);
@@ -504,21 +513,25 @@ impl Calibration<'_> {
             .filter(|part| self.settings.has(*part))
             .and_then(|_| refit(&parameters.weight, k, &moments.h, &moments.c, ridge))
             .unwrap_or_else(|| parameters.weight.clone());
-        let grid = grid(&target, &cost);
+        let whole = target;
+        let rest = branch.as_ref().map(|it| branch::without(&whole, it));
+        let target = rest.as_ref().unwrap_or(&whole);
+        let grid = grid(target, &cost);
         let h = shrunk(&moments.h, k, DAMPING + 0.1 * doubt);
         let rounded = Some(Part::Gptq)
             .filter(|part| self.settings.has(*part))
-            .and_then(|_| gptq(&target, k, &h, &grid))
-            .unwrap_or_else(|| round_to_nearest(&target, k, &grid));
+            .and_then(|_| gptq(target, k, &h, &grid))
+            .unwrap_or_else(|| round_to_nearest(target, k, &grid));
         let mut weight = if self.settings.has(Part::Descent) {
-            descend(rounded, &target, k, &h, &grid)
+            descend(rounded, target, k, &h, &grid)
         } else {
             rounded
         };
         if let Some(tops) = tops {
             pairs::fit(&mut weight, tops);
         }
-        Rounding { weight, target, h }
+        let branch = branch.map(|it| branch::fitted(it, &whole, &weight.dequantise(), &h));
+        (weight, branch)
     }
 
     /// Energy at the output of rounding the weights to nearest: `Σ_oj (ŵ - w)²·Σ x_j²`; at 8 bits the expected one,
@@ -762,42 +775,6 @@ impl Calibration<'_> {
     }
 }
 
-/// A rounded weight, and what it was rounded for.
-struct Rounding {
-    weight: Weight,
-    /// The weight before, `[out, in]`; empty where it was rounded to nearest.
-    target: Vec<f32>,
-    /// Second moments that errors were judged by, `[in, in]`.
-    h: Vec<f32>,
-}
-
-impl Rounding {
-    /// What low ranks could take away of the error.
-    fn left_over(&self, k: usize) -> Option<Spectrum> {
-        if self.target.is_empty() {
-            return None;
-        }
-        let rounded = self.weight.dequantise();
-        let error: Vec<f32> = self
-            .target
-            .iter()
-            .zip(&rounded)
-            .map(|(w, q)| w - q)
-            .collect();
-        Spectrum::new(&error, k, &self.h)
-    }
-}
-
-/// `Ŵ + B·A`
-fn with_branch(mut weight: Vec<f32>, branch: Option<&LowRank>) -> Vec<f32> {
-    if let Some(LowRank { rank, down, up }) = branch {
-        let (out, k) = (up.len() / rank, down.len() / rank);
-        let sum = gemm(up, down, out, *rank, k);
-        weight.iter_mut().zip(sum).for_each(|(w, s)| *w += s);
-    }
-    weight
-}
-
 /// Rows that folds are compared on.
 const FOLD_ROWS: usize = 128;
 
@@ -816,24 +793,31 @@ fn margin(tokens: usize) -> f32 {
     (4.0 / (2.0 * (tokens.max(2) as f32).ln()).sqrt()).max(1.0)
 }
 
-/// `b' = b + E[W·x - Ŵ·x̂]`: the mean error of everything before, taken away.
+/// `b' = b + E[W·x - Ŵ·x̂ - B·A·x̂']` with `x̂'` what `x̂` is the quantised form of: the mean error of everything before, taken away.
 fn corrected_bias(
     parameters: &Parameters,
     dequantised: &[f32],
+    branch: Option<&LowRank>,
     moments: &Moments,
     tokens: usize,
 ) -> Vec<f32> {
     let k = parameters.k;
     // A mean over few tokens is mostly noise; believe it in proportion.
     let trust = tokens as f64 / (tokens as f64 + 256.0);
+    let beside = branch.map_or_else(
+        || vec![0.0; parameters.out()],
+        |it| branch::forward(&moments.mean_before, it),
+    );
     let rows = parameters
         .weight
         .chunks_exact(k)
         .zip(dequantised.chunks_exact(k))
-        .zip(&parameters.bias);
-    rows.map(|((w, q), b)| {
-        let shift =
-            crate::linalg::dot(w, &moments.mean) - crate::linalg::dot(q, &moments.mean_quantised);
+        .zip(&parameters.bias)
+        .zip(beside);
+    rows.map(|(((w, q), b), beside)| {
+        let shift = crate::linalg::dot(w, &moments.mean)
+            - crate::linalg::dot(q, &moments.mean_quantised)
+            - f64::from(beside);
         b + (trust * shift) as f32
     })
     .collect()

@@ -5,6 +5,7 @@
 //! sees what the already quantised part of the network produced and aims at the float network's output.
 
 mod bench;
+mod branch;
 pub mod candidates;
 mod fold;
 mod guard;
@@ -233,7 +234,7 @@ pub struct Branch {
     pub rank: usize,
     /// Its multiply-accumulates in one run of the model.
     pub macs: u64,
-    /// By how much it lowers the energy of the weight's rounding error at the site's output, dB.
+    /// By how much less noise of the rounded weight and input reaches the site's output, dB; expected, from the weight's singular values.
     pub gain_db: f64,
 }
 

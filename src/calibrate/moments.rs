@@ -28,6 +28,12 @@ pub struct Moments {
     pub mean: Vec<f32>,
     /// Mean of `x̂`, `[k]`
     pub mean_quantised: Vec<f32>,
+    /// Mean of what `x̂` is the quantised form of, `[k]`
+    pub mean_before: Vec<f32>,
+    /// Mean square of what quantising changed, `[k]`
+    pub noise: Vec<f32>,
+    /// Tokens that the sums are taken over.
+    pub rows: usize,
 }
 
 /// Something summed over lanes in fixed groups, so that the sum does not depend on the number of threads.
@@ -92,6 +98,9 @@ impl Moments {
         Ok(Moments {
             mean: mean(&total.x),
             mean_quantised: mean(&total.q),
+            mean_before: mean(&total.before),
+            noise: mean(&total.noise),
+            rows: total.rows,
             h: total.h,
             c: total.c,
         })
@@ -109,6 +118,8 @@ struct Sums {
     c: Vec<f32>,
     x: Vec<f64>,
     q: Vec<f64>,
+    before: Vec<f64>,
+    noise: Vec<f64>,
     rows: usize,
 }
 
@@ -120,6 +131,8 @@ impl Sums {
             c: vec![0.0; size],
             x: vec![0.0; k],
             q: vec![0.0; k],
+            before: vec![0.0; k],
+            noise: vec![0.0; k],
             rows: 0,
         }
     }
@@ -148,8 +161,16 @@ impl Sums {
         } else {
             x.clone()
         };
+        column_sums(&mut self.before, &q);
         if let Some(activation) = activation {
+            let before = q.clone();
             quant::apply(activation, &mut q);
+            let mut noise = before;
+            noise
+                .iter_mut()
+                .zip(&q)
+                .for_each(|(x, q)| *x = (q - *x) * (q - *x));
+            column_sums(&mut self.noise, &noise);
         }
         let n = x.len() / k;
         if !self.h.is_empty() {
@@ -168,6 +189,14 @@ impl Sums {
         add(&mut self.c, &other.c);
         self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
         self.q.iter_mut().zip(&other.q).for_each(|(a, b)| *a += b);
+        self.before
+            .iter_mut()
+            .zip(&other.before)
+            .for_each(|(a, b)| *a += b);
+        self.noise
+            .iter_mut()
+            .zip(&other.noise)
+            .for_each(|(a, b)| *a += b);
         self.rows += other.rows;
     }
 }

@@ -1,7 +1,7 @@
 //! Ranks of the low-rank branches beside the rounded weights, site by site: where they take the most error away for their
 //! work.
 //!
-//! Rank `i` of a site takes the share `σ_i² / Σσ²` off what its weights' rounding does to the model's outputs, and costs
+//! Rank `i` of a site takes about the share `σ_i² / Σσ²` off what quantising it does to the model's outputs, and costs
 //! `tokens·(in + out)` float multiply-accumulates. As the `σ_i` fall, taking the ranks with the most error per work first is
 //! the best choice but for what the last one leaves of the room. A branch never takes more room in the file than four bits
 //! more a weight would: those take more of the error away.
@@ -14,7 +14,6 @@ use vitq_passes::structure::{Site, SiteKind, Structure};
 use super::bench::{Bench, at_each_site};
 use super::candidates::{INPUTS, energy, work};
 use super::fold::Fold;
-use super::sensitivity::Rounded;
 use super::{CalibrateError, Feeds, Part, Progress, Settings};
 use crate::walk::Walk;
 
@@ -103,19 +102,16 @@ fn spectrum(
             .state
             .upstream_fold(walk, index, &channels)?
             .unwrap_or_else(|| Fold::identity(channels.lo.len()));
-        let bits = bench
-            .state
-            .settings
-            .bits(&bench.state.structure.sites[index]);
         let state = &bench.state;
-        let solved = state.solve_part(walk, index, &fold, &channels, bits, Rounded::Weight)?;
+        let bits = state.settings.bits(&state.structure.sites[index]);
+        let solved = state.solve(walk, index, &fold, &channels, bits)?;
         let error = energy(bench.linear_db(walk, index, &solved)?);
-        let total: f64 = solved.left_over.iter().sum();
+        let total: f64 = solved.carried.iter().sum();
         if total > 0.0 {
             let gain = |sigma: &f64| error * sigma / total;
             let parameters = bench.state.parameters[index].as_ref();
             let most = parameters.map_or(0, |it| most(it.k, it.out()));
-            measured.gains = solved.left_over.iter().take(most).map(gain).collect();
+            measured.gains = solved.carried.iter().take(most).map(gain).collect();
         }
         Ok(measured)
     })

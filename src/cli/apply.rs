@@ -24,6 +24,9 @@ pub struct Args {
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     target: Target,
+    /// Least operator set of the written model, as of `vitq quantize`
+    #[arg(long, value_name = "N", value_parser = targets::opset())]
+    opset: Option<i64>,
 }
 
 /// Runs the command.
@@ -35,7 +38,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let plan = plan_file::load(&args.plan)?;
     let model = FloatModel::open(&args.model)?;
     plan_file::check_model(&plan, &args.plan, &model.path, &model.fingerprint)?;
-    let quantised = Quantizer::new().target(args.target).apply(&model, &plan)?;
+    let quantised = Quantizer::new()
+        .target(args.target.at_least(args.opset))
+        .apply(&model, &plan)?;
     vitq_onnx::save(&quantised, &args.out, &SaveOptions::default())?;
     Ok(Verdict::Met)
 }

@@ -53,14 +53,18 @@ pub struct Args {
     /// Another width for the patch embedding and the head
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=8))]
     edge_bits: Option<u32>,
-    /// Add what rounding the weights left over as a branch of low rank to each Linear: two small float products. N for all, or
-    /// auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds (auto=10: 10 %). Weights of 8 bits get none. Mixed widths
+    /// Let a branch of low rank carry a part of each Linear in float, two small products beside the rounded rest: less error of weights
+    /// and activations. N for all, or auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds (auto=10: 10 %). Weights of 8 bits get none. Mixed widths
     /// (--budget size=…) gain more for the same room [default: 0; with --method aiqvit: auto]
     #[arg(long, value_name = "N|auto|auto=PERCENT", conflicts_with = "budget")]
     rank: Option<Rank>,
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     pub target: Target,
+    /// Least operator set of the written model. 23 has Attention, which new ONNX Runtimes (1.31 was measured) run faster than its
+    /// parts, and older ones not at all [default: what the model and its codes need]
+    #[arg(long, value_name = "N", value_parser = targets::opset())]
+    opset: Option<i64>,
     /// How long to search for better numbers: fast takes seconds; balanced solves for weights at 8 bits too; best draws, for
     /// activations of 5 bits and fewer, eight rotations of the residual streams, keeps the one that comes nearest to the float
     /// model, and takes eight times as long
@@ -134,7 +138,7 @@ impl Args {
             .samples(self.samples.get())
             .budget(self.budget)
             .auto_rank(rank.share())
-            .target(self.target)
+            .target(self.target.at_least(self.opset))
     }
 
     /// Whether blocks learn behind calibration.

@@ -1,6 +1,8 @@
 //! `vitq targets`
 
-use vitq_passes::target::{ALL, Target};
+use clap::builder::RangedI64ValueParser;
+use vitq_passes::simplify::upgrade;
+use vitq_passes::target::{ALL, ONNX_RUNTIME, Target};
 
 use super::{Verdict, print};
 
@@ -28,6 +30,11 @@ fn described(target: &Target) -> String {
         text.push_str("  written by the runtime's documentation; it was not run in it\n");
     }
     text
+}
+
+/// Reads an operator set that models can be raised to.
+pub fn opset() -> RangedI64ValueParser {
+    RangedI64ValueParser::new().range(ONNX_RUNTIME.opset..=upgrade::NEWEST)
 }
 
 /// The target of a name.

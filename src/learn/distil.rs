@@ -59,7 +59,7 @@ impl Default for Options {
                 bias: 0.01,
                 step: 2e-3,
                 interval: 0.0,
-                branch: 0.01,
+                branch: 3e-3,
             },
             seed: 0,
         }

@@ -1,6 +1,6 @@
 //! What happens at sites: the float product, or the quantised one with what is learned.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use vitq_passes::plan::Activation;
 use vitq_passes::structure::Structure;
 
@@ -33,13 +33,20 @@ impl Sites for Products<'_> {
             (_, Leaves::Fixed(Some((weight, bias)))) => {
                 self.product(site, &operands[0], weight, bias)
             }
-            (State::Linear(state), Leaves::Linear([weight, bias, step])) => {
+            (State::Linear(state), Leaves::Linear(leaves)) => {
+                let [weight, bias, step, factors @ ..] = &leaves[..] else {
+                    bail!("a Linear has a weight, a bias and a step")
+                };
                 let mut x = operands[0].clone();
                 if let Some(factor) = &state.pre_scale {
                     x = x.broadcast_mul(factor)?;
                 }
-                let x = quantise(&x, step, &state.activation.quantiser)?;
-                self.product(site, &x, weight, bias)
+                let quantised = quantise(&x, step, &state.activation.quantiser)?;
+                let y = self.product(site, &quantised, weight, bias)?;
+                match factors {
+                    [down, up] => y + branch(&x, down, up)?,
+                    _ => Ok(y),
+                }
             }
             (State::Product(states), Leaves::Product(steps)) => {
                 let both = operands.iter().zip(states.iter()).zip(steps);
@@ -72,20 +79,7 @@ impl Products<'_> {
             .as_ref()
             .and_then(|p| p.patch);
         let Some([high, wide]) = patch else {
-            let mut dims = x.dims().to_vec();
-            let rows = x.elem_count() / k;
-            if dims.pop() != Some(k) {
-                bail!(
-                    "its input has {:?}, its weight takes {k} values a token",
-                    x.dims()
-                )
-            }
-            dims.push(out);
-            return x
-                .contiguous()?
-                .reshape((rows, k))?
-                .apply_op3(weight, bias, Linear)?
-                .reshape(dims);
+            return tokens(x, weight, bias);
         };
         let (batch, channels, height, width) = x.dims4()?;
         let (down, along) = (height / high, width / wide);
@@ -102,6 +96,30 @@ impl Products<'_> {
             .contiguous()?
             .reshape((batch, out, down, along))
     }
+}
+
+/// `x·Wᵀ + b` of each token.
+fn tokens(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (out, k) = weight.dims2()?;
+    let mut dims = x.dims().to_vec();
+    let rows = x.elem_count() / k;
+    if dims.pop() != Some(k) {
+        bail!(
+            "its input has {:?}, its weight takes {k} values a token",
+            x.dims()
+        )
+    }
+    dims.push(out);
+    x.contiguous()?
+        .reshape((rows, k))?
+        .apply_op3(weight, bias, Linear)?
+        .reshape(dims)
+}
+
+/// `B·(A·x)` of each token.
+fn branch(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let nothing = |factor: &Tensor| Tensor::zeros(factor.dim(0)?, DType::F32, &Device::Cpu);
+    tokens(&tokens(x, down, &nothing(down)?)?, up, &nothing(up)?)
 }
 
 fn quantise(x: &Tensor, step: &Tensor, quantiser: &Activation) -> Result<Tensor> {

@@ -11,7 +11,7 @@ use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
 use super::kernels;
-use crate::linalg::{add_gemm_tn, dot, gemm};
+use crate::linalg::dot;
 use crate::quant;
 use crate::solve::Grid;
 
@@ -138,8 +138,8 @@ struct BranchState {
 
 /// The tensors of a site that candle differentiates.
 pub enum Leaves {
-    /// `W + B·A` `[out, in]`, bias `[out]`, step.
-    Linear([Tensor; 3]),
+    /// Weight `[out, in]`, bias `[out]`, step; with a branch `A` `[r, in]` and `B` `[out, r]`.
+    Linear(Vec<Tensor>),
     /// Steps, and the lowest level where it learns.
     Product([Tensor; 2]),
     /// γ and β `[channels]`.
@@ -207,9 +207,12 @@ impl State {
     /// A step of Adam against the gradients of the leaves.
     pub fn step(&mut self, gradients: &[Vec<f32>], step: Step) {
         match (self, gradients) {
-            (State::Linear(it), [weight, bias, activation]) => {
+            (State::Linear(it), [weight, bias, activation, branch @ ..]) => {
                 it.step(weight, bias, step);
                 it.activation.step(activation, step);
+                if let (Some(it), [down, up]) = (&mut it.branch, branch) {
+                    it.step(down, up, step);
+                }
             }
             (State::Product(it), [left, right]) => {
                 it[0].step(left, step);
@@ -448,16 +451,7 @@ impl LinearState {
     }
 
     fn codes(&self) -> Vec<i8> {
-        let mut codes = vec![0i8; self.units.values.len()];
-        let rows = codes
-            .par_chunks_mut(4096)
-            .zip(self.units.values.par_chunks(4096));
-        rows.for_each(|(codes, units)| {
-            for (code, unit) in codes.iter_mut().zip(units) {
-                *code = self.grid.nearest(*unit);
-            }
-        });
-        codes
+        self.grid.nearest_of_all(&self.units.values)
     }
 
     fn biases(&self) -> Vec<f32> {
@@ -466,7 +460,7 @@ impl LinearState {
         biases.map(|(b, (v, unit))| b + v * unit).collect()
     }
 
-    fn leaves(&self, learn: bool) -> Result<[Tensor; 3]> {
+    fn leaves(&self, learn: bool) -> Result<Vec<Tensor>> {
         let (out, k) = (self.bias.values.len(), self.k);
         let scales = self.scales();
         let mut weight: Vec<f32> = self.codes().into_iter().map(f32::from).collect();
@@ -475,15 +469,16 @@ impl LinearState {
         for (run, s) in runs.zip(&scales) {
             run.iter_mut().for_each(|w| *w *= s);
         }
-        if let Some(branch) = &self.branch {
-            let product = gemm(&branch.up.values, &branch.down.values, out, branch.rank, k);
-            weight.iter_mut().zip(product).for_each(|(w, p)| *w += p);
-        }
-        Ok([
+        let mut leaves = vec![
             leaf(weight, &[out, k], learn)?,
             leaf(self.biases(), &[out], learn)?,
             self.activation.leaf(learn)?,
-        ])
+        ];
+        if let Some(BranchState { rank, down, up }) = &self.branch {
+            leaves.push(leaf(down.values.clone(), &[*rank, k], learn)?);
+            leaves.push(leaf(up.values.clone(), &[out, *rank], learn)?);
+        }
+        Ok(leaves)
     }
 
     fn step(&mut self, weight: &[f32], bias: &[f32], step: Step) {
@@ -526,18 +521,15 @@ impl LinearState {
             .map(|(g, u)| g * u)
             .collect();
         self.bias.step(&bias, t, pace);
-        if let Some(branch) = &mut self.branch {
-            branch.step(weight, self.k, t, pace);
-        }
     }
 
     /// The variation-aware regulariser (arXiv 2307.00331 §4.3): latent weights are drawn to their levels, so that fewer stand where
     /// every step turns them over. Beside the gradient and not in it, as Adam would scale the one by the other.
     fn damp(&mut self, share: f32) {
         if share > 0.0 {
-            let grid = &self.grid;
-            let latent = self.units.values.par_iter_mut();
-            latent.for_each(|u| *u -= share * (*u - f32::from(grid.nearest(*u))));
+            let codes = self.codes();
+            let latent = self.units.values.par_iter_mut().zip(codes);
+            latent.for_each(|(u, code)| *u -= share * (*u - f32::from(code)));
         }
     }
 
@@ -586,14 +578,9 @@ impl BranchState {
         }
     }
 
-    /// `∂A = Bᵀ·∂W`, `∂B = ∂W·Aᵀ`.
-    fn step(&mut self, weight: &[f32], k: usize, t: usize, factor: f32) {
-        let out = weight.len() / k;
-        let mut down = vec![0.0; self.rank * k];
-        add_gemm_tn(&mut down, &self.up.values, weight, out, self.rank, k);
-        let up = crate::linalg::gemm_nt(weight, &self.down.values, out, k, self.rank);
-        self.down.step(&down, t, factor);
-        self.up.step(&up, t, factor);
+    fn step(&mut self, down: &[f32], up: &[f32], step: Step) {
+        self.down.step(down, step.t, step.pace);
+        self.up.step(up, step.t, step.pace);
     }
 
     fn plan(&self) -> LowRank {

@@ -884,7 +884,7 @@ fn scales_of_blocks_learn() {
     let decision = Decision::Linear(plan);
     let mut state = State::new(Some(&decision), None, &Options::default().rates).unwrap();
     let value = |state: &State| match state.leaves(false).unwrap() {
-        Leaves::Linear([weight, ..]) => weight.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        Leaves::Linear(leaves) => leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap(),
         _ => Vec::new(),
     };
     assert_eq!(value(&state), weight.dequantise());

@@ -168,7 +168,7 @@ impl SitesReport {
         };
         writeln!(
             f,
-            "low rank: {} branches, ranks {} to {}; {:.1} % of the Linears' multiply-adds, in float; they take {:.1} dB off the error of a rounded weight at its output (median)",
+            "low rank: {} branches, ranks {} to {}; {:.1} % of the Linears' multiply-adds, in float; they should take {:.1} dB off the error at a site's output (median)",
             low_rank.branches, low_rank.least, low_rank.most, low_rank.macs, low_rank.gain_db
         )
     }

@@ -116,14 +116,57 @@ impl Grid {
                     .partition_point(|&l| f32::from(l) < x)
                     .min(table.len() - 1);
                 let below = above.saturating_sub(1);
-                let (a, b) = (f32::from(table[above]), f32::from(table[below]));
-                if (x - b).abs() <= (a - x).abs() {
-                    table[below]
-                } else {
+                if x > between(table[below], table[above]) {
                     table[above]
+                } else {
+                    table[below]
                 }
             }
         }
+    }
+
+    /// [`Grid::nearest`] of many.
+    pub fn nearest_of_all(&self, x: &[f32]) -> Vec<i8> {
+        let mut codes = vec![0i8; x.len()];
+        let limit = Self::limit(self.bits);
+        let (first, rises) = self.rises();
+        let parts = codes.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+        parts.for_each(|(codes, x)| {
+            let mut levels = [first; CHUNK];
+            vectorised(
+                #[inline(always)]
+                || {
+                    if self.table.is_none() {
+                        for (level, x) in levels.iter_mut().zip(x) {
+                            *level = round(x.clamp(-limit, limit));
+                        }
+                    }
+                    // By value: behind a reference they would be read again for every value.
+                    for &(bound, rise) in &rises {
+                        for (level, &x) in levels.iter_mut().zip(x) {
+                            *level += if x > bound { rise } else { 0.0 };
+                        }
+                    }
+                    for (code, level) in codes.iter_mut().zip(&levels) {
+                        *code = *level as i8;
+                    }
+                },
+            );
+        });
+        codes
+    }
+
+    /// The table's lowest level; where the next one begins, and how much higher it is.
+    fn rises(&self) -> (f32, Vec<(f32, f32)>) {
+        let table = self.table.as_deref().unwrap_or_default();
+        let rises = table.windows(2).map(|pair| {
+            let rise = f32::from(pair[1]) - f32::from(pair[0]);
+            (between(pair[0], pair[1]), rise)
+        });
+        (
+            table.first().copied().map_or(0.0, f32::from),
+            rises.collect(),
+        )
     }
 
     /// The weight with these codes.
@@ -138,6 +181,14 @@ impl Grid {
             table: self.table.clone(),
         }
     }
+}
+
+/// Values that stay in the first cache while one level after the other is passed.
+const CHUNK: usize = 1024;
+
+/// Half way between two levels; what lies there belongs to the lower one.
+fn between(below: i8, above: i8) -> f32 {
+    0.5 * (f32::from(below) + f32::from(above))
 }
 
 /// Rounds each weight to its nearest code.

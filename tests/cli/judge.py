@@ -41,6 +41,8 @@ def main():
                 "sqnr_db": float(10 * np.log10((before.astype(np.float64) ** 2).sum() / noise)),
                 "same_inputs": list(graphs[0].input) == list(graphs[1].input),
                 "same_outputs": list(graphs[0].output) == list(graphs[1].output),
+                "opset": onnx.load(quantised).opset_import[0].version,
+                "attentions": sum(node.op_type == "Attention" for node in graphs[1].node),
                 "int8_weights": sum(t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2 for t in graphs[1].initializer),
             }
         )

@@ -106,6 +106,27 @@ fn the_rules_of_tensorrt_tell_another_form() {
 }
 
 #[test]
+fn an_operator_set_that_is_asked_for_brings_its_operators() {
+    let folder = Folder::new();
+    let judged = |more: &[&str]| {
+        report(&folder, more);
+        python(
+            "judge.py",
+            &[
+                &digits("model.onnx"),
+                &folder.path("out.onnx"),
+                &digits("images/test"),
+            ],
+        )
+    };
+    let (plain, raised) = (judged(&[]), judged(&["--opset", "23"]));
+    let same = ["opset", "attentions"].map(|it| (plain[it].clone(), raised[it].clone()));
+    assert_eq!(same, [(17.into(), 23.into()), (0.into(), 4.into())]);
+    let [plain, raised] = [plain, raised].map(|it| it["sqnr_db"].as_f64().unwrap());
+    assert!((plain - raised).abs() < 1.0, "{plain}, {raised} dB");
+}
+
+#[test]
 fn what_a_target_cannot_run_is_refused() {
     let folder = Folder::new();
     let (model, calib, out) = (
@@ -130,6 +151,11 @@ fn what_a_target_cannot_run_is_refused() {
         &["--target", "tensorrt", "--bench"],
         &["--bench", "tensorrt"],
     );
+    refused(
+        &["--target", "portable", "--opset", "23"],
+        &["operator set 23", "--opset 20"],
+    );
+    refused(&["--opset", "99"], &["--opset", "23"]);
     refused(&["--target", "nowhere"], &["nowhere", "tensorrt"]);
 
     let (model, plan) = (text(&model), folder.arg("vit.plan.json"));

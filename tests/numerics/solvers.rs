@@ -94,6 +94,27 @@ fn gptq_gives_the_codes_of_optimal_brain_quantization() {
 }
 
 #[test]
+fn many_values_get_the_codes_that_each_gets_alone() {
+    let k = 64;
+    let mut random = Random(5);
+    let w = random.normals(8 * k);
+    let cost = vec![1.0; k];
+    for bits in 2..=8 {
+        for grid in [
+            Grid::uniform(&w, k, bits, &cost),
+            Grid::codebook(&w, k, bits, &cost),
+        ] {
+            // Halves of the grid among them, which lie between two levels.
+            let halves = (-600..600).map(|i| i as f32 / 4.0);
+            let values: Vec<f32> = random.normals(3000).iter().map(|x| 50.0 * x).collect();
+            let values: Vec<f32> = values.into_iter().chain(halves).collect();
+            let alone: Vec<i8> = values.iter().map(|x| grid.nearest(*x)).collect();
+            assert_eq!(grid.nearest_of_all(&values), alone, "{bits} bits");
+        }
+    }
+}
+
+#[test]
 fn gptq_errs_less_than_rounding_to_nearest() {
     let (k, out) = (48, 40);
     for seed in 0..5 {
@@ -365,6 +386,22 @@ fn low_rank_gives_the_best_product_of_its_rank() {
             let energy: Vec<f32> = spectrum.energy.iter().map(|&it| it as f32).collect();
             close(&energy, &numbers(&answer["energy"]), 1e-5);
         }
+        let noise: Vec<f32> = random.normals(k).iter().map(|x| x * x + 0.01).collect();
+        let mut diagonal = vec![0.0; k * k];
+        (0..k).for_each(|i| diagonal[i * k + i] = noise[i]);
+        let spectrum = Spectrum::weighted(&e, &noise).expect("all noise is a number");
+        let branch = spectrum.factors(3).expect("a rank above 0");
+        let answer = ask(
+            "low_rank",
+            &json!({"e": e, "h": diagonal, "k": k, "rank": 3}),
+        );
+        close(
+            &gemm(&branch.up, &branch.down, out, 3, k),
+            &numbers(&answer["product"]),
+            1e-3,
+        );
+        let energy: Vec<f32> = spectrum.energy.iter().map(|&it| it as f32).collect();
+        close(&energy, &numbers(&answer["energy"]), 1e-5);
     }
 }
 
@@ -375,6 +412,8 @@ fn low_rank_answers_where_there_is_nothing_to_take_away() {
     let spectrum = Spectrum::new(&vec![0.0; 4 * k], k, &h).expect("no error is an error, too");
     assert!(spectrum.energy.iter().all(|it| *it == 0.0));
     assert_eq!(spectrum.factors(0), None);
+    let dead = Spectrum::weighted(&vec![1.0; 4 * k], &vec![0.0; k]);
+    assert!(dead.is_some_and(|it| it.energy.iter().all(|it| it.is_finite())));
     let branch = spectrum.factors(100).expect("as many ranks as there are");
     assert_eq!(
         (branch.rank, branch.up.len(), branch.down.len()),

@@ -1,6 +1,6 @@
 //! Graphs in ONNX text: what the passes make of them.
 
-use super::{choose_early, fuse_gelus, to_gemm};
+use super::{choose_early, fuse_attentions, fuse_gelus, to_gemm};
 use crate::ir::Graph;
 
 /// The nodes of a graph on tokens `x` [n, 8, 4] and `z` [n, 8, 4] behind the pass, with the number of narrowed products.
@@ -169,5 +169,59 @@ fn a_product_that_others_read_or_with_a_computed_bias_stays() {
         "m = MatMul(x, w)  y = Mul(m, b)",
     ] {
         assert_eq!(lowered(to_gemm, nodes).0, 0, "{nodes}");
+    }
+}
+
+/// Tokens `x` [n, 5, 12], two heads of two channels: what becomes of an attention in an operator set.
+fn attended(opset: u32, nodes: &str) -> (usize, String) {
+    let text = format!(
+        "<ir_version: 11, opset_import: [\"\" : {opset}]> g (float[n,5,12] x, float[n,5,4] z) => (float[n,5,4] y)
+         <int64[5] five = {{-1, 5, 3, 2, 2}}, int64[4] four = {{-1, 5, 2, 2}}, int64[3] joined = {{-1, 5, 4}}, int64 i = {{0}}, int64 j = {{1}},
+          int64 k = {{-1}}, float half = {{0.5}}, float[1, 2, 5, 5] bias = {{{}}}> {{ {nodes} }}",
+        ["1"; 50].join(", ")
+    );
+    let mut graph = Graph::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    (fuse_attentions(&mut graph), printed(&graph))
+}
+
+/// Q, K and V of one product, as timm cuts it.
+const STACKED: &str = "r = Reshape(x, five)  t = Transpose<perm=[2,0,3,1,4]>(r)  q = Gather(t, i)  kk = Gather(t, j)  v = Gather(t, k)
+     kt = Transpose<perm=[0,1,3,2]>(kk)";
+const JOINED: &str = "o = Transpose<perm=[0,2,1,3]>(c)  y = Reshape(o, joined)";
+
+#[test]
+fn an_attention_becomes_one_operator() {
+    let stacked = format!(
+        "{STACKED} qs = Mul(q, half)  p = MatMul(qs, kt)  b = Add(p, bias)  s = Softmax(b)  c = MatMul(s, v)  {JOINED}"
+    );
+    let expected = "r/thirds = Split(x)\ny = Attention(r/thirds/q, r/thirds/k, r/thirds/v)";
+    let (count, text) = attended(23, &stacked);
+    assert_eq!(count, 1, "{text}");
+    let text = text.replace("x/thirds", "r/thirds");
+    assert!(
+        text.ends_with(expected.split_once('\n').unwrap().1),
+        "{text}"
+    );
+    let apart = format!(
+        "a = Reshape(z, four)  q = Transpose<perm=[0,2,1,3]>(a)  kt = Transpose<perm=[0,2,3,1]>(a)  v = Transpose<perm=[0,2,1,3]>(a)
+         p = MatMul(q, kt)  d = Div(p, half)  s = Softmax<axis=-1>(d)  c = MatMul(s, v)  {JOINED}"
+    );
+    assert_eq!(attended(23, &apart), (1, "y = Attention(z, z, z)".into()));
+    // There is no such operator before.
+    assert_eq!(attended(22, &apart).0, 0);
+}
+
+#[test]
+fn attentions_of_another_kind_stay() {
+    for nodes in [
+        // a bias before the scale, weights that something else reads, queries that turn, quantised weights
+        "p = MatMul(q, kt)  b = Add(p, bias)  m = Mul(b, half)  s = Softmax(m)  c = MatMul(s, v)",
+        "p = MatMul(q, kt)  s = Softmax(p)  c0 = MatMul(s, v)  e = ReduceMean<keepdims=0>(s)  c = Add(c0, e)",
+        "n = Neg(q)  p = MatMul(n, kt)  s = Softmax(p)  c = MatMul(s, v)",
+        "p = MatMul(q, kt)  s = Softmax<axis=2>(p)  c = MatMul(s, v)",
+        "p = MatMul(q, kt)  s0 = Softmax(p)  s = Relu(s0)  c = MatMul(s, v)",
+    ] {
+        let nodes = format!("{STACKED} {nodes} {JOINED}");
+        assert_eq!(attended(23, &nodes).0, 0, "{nodes}");
     }
 }

@@ -11,12 +11,18 @@
 //! A table would do for any levels (Cast → Gather), but ONNX Runtime 1.31 takes 2.8 ns an element for it, and 0.4 ns for two
 //! ramps: with tables W4A4 is slower than float. Codes are added up to their multiple: tract 0.23 takes an integer constant
 //! that multiplies for a mask and does not come to an end over it.
+//! Where values are clipped before they are quantised, the same in floats:
+//! ```text
+//! x → Clip(scale·from_j, scale·to_j) → QuantizeLinear(step_j·scale) → DequantizeLinear ─┐
+//!                                                                                      Add → QuantizeLinear(scale) → DequantizeLinear(scale) → reader
+//! ```
 //! Declined: segments that do not follow each other, lie below zero, or whose sum does not fit into uint8.
 
 use vitq_onnx::Tensor;
 
 use crate::ir::{Graph, Outlet};
 use crate::plan::Segment;
+use crate::target::Quantiser;
 use crate::transform::TransformError;
 
 use super::uniform;
@@ -26,8 +32,8 @@ pub(super) fn emit(
     graph: &mut Graph,
     name: &str,
     value: Outlet,
-    scale: f32,
-    segments: &[Segment],
+    (scale, segments): (f32, &[Segment]),
+    quantiser: Quantiser,
 ) -> Result<Outlet, TransformError> {
     check(name, segments)?;
     let ramps = ramps(segments).ok_or_else(|| {
@@ -38,6 +44,9 @@ pub(super) fn emit(
         )
     })?;
     uniform::check_scale(name, scale)?;
+    if quantiser == Quantiser::Clipped {
+        return in_floats(graph, name, value, (scale, segments), &ramps);
+    }
     let mut codes: Vec<(u8, u8, Outlet)> = Vec::new();
     let mut sum = None;
     for (i, ramp) in ramps.iter().enumerate() {
@@ -69,6 +78,49 @@ pub(super) fn emit(
         &format!("{name}/DequantizeLinear"),
         &[codes, scale, zero],
     ))
+}
+
+/// The ramps added up as floats, multiples of `scale`, and quantised once more.
+fn in_floats(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    (scale, segments): (f32, &[Segment]),
+    ramps: &[Ramp],
+) -> Result<Outlet, TransformError> {
+    let mut sum = None;
+    for (i, (segment, ramp)) in segments.iter().zip(ramps).enumerate() {
+        let name = format!("{name}/{i}");
+        let mut bound = |what: &str, level: i16| {
+            let bound = Tensor::from_f32(&[], &[f32::from(level) * scale]);
+            graph.add_initializer(&format!("{name}/{what}"), &bound)
+        };
+        let bounds = [bound("from", segment.from), bound("to", segment.to)];
+        let clip = [value, bounds[0], bounds[1]];
+        let clipped = graph.insert("Clip", &format!("{name}/Clip"), &clip);
+        let step = uniform::step(graph, &name, scale * f32::from(ramp.step), ramp.zero_point)?;
+        let codes = uniform::quantise(graph, &name, clipped, step);
+        let part = uniform::dequantise(graph, &name, codes, step);
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => graph.insert("Add", &format!("{name}/Add"), &[sum, part]),
+        });
+    }
+    // What they add up to at the first level, which is no code below zero, stands for that level.
+    let least: i32 = segments.iter().map(|s| i32::from(s.from)).sum();
+    let first = segments.first().map_or(0, |s| i32::from(s.from));
+    // ramps() gave none that reach further.
+    let code = |level: i32| u8::try_from(level).unwrap_or(u8::MAX);
+    let zero = (-least).max(0);
+    let written = uniform::step(graph, name, scale, code(zero))?;
+    let codes = uniform::quantise(graph, name, sum.unwrap_or(value), written);
+    let read = uniform::step(
+        graph,
+        &format!("{name}/level"),
+        scale,
+        code(least - first + zero),
+    )?;
+    Ok(uniform::dequantise(graph, name, codes, read))
 }
 
 /// Whether a codebook's segments can be written as uint8 codes.

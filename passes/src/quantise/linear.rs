@@ -44,6 +44,11 @@ pub(super) fn emit(
         .pre_scale
         .as_ref()
         .map(|values| channels_of(site, &dims, values));
+    let float = plan.low_rank.as_ref().map(|branch| {
+        let float = operands.quantised(site, 0, "input", pre_scale.clone(), &Activation::Float)?;
+        Ok((branch, float))
+    });
+    let float = float.transpose()?;
     let input = operands.quantised(site, 0, "input", pre_scale, &plan.activation)?;
     let target = operands.target;
     let scales = match target.linear {
@@ -77,8 +82,8 @@ pub(super) fn emit(
             set_bias(graph, site, bias)?
         }
     };
-    if let Some(branch) = &plan.low_rank {
-        low_rank::emit(graph, site, (input, result), branch, (inputs, outputs))?;
+    if let Some((branch, float)) = float {
+        low_rank::emit(graph, site, (float, result), branch, (inputs, outputs))?;
     }
     Ok(SiteReport {
         site: site.name.clone(),

@@ -9,12 +9,16 @@
 //! k = round(-log2(x)/step), at least shift      x̂ = 2^(-k·step), and 0 where k ≥ n + shift      (n + shift = min(2^b + shift, 255), δ = 2^(-shift·step))
 //! ```
 //! The code is `n + shift - k`; 0 means "zero", which Exp cannot give: ThresholdedRelu sends everything below the least
-//! level there. `Min` is only needed where `shift > 0`: no `ln x` lies above 0.
+//! level there. `Min` is only needed where `shift > 0`: no `ln x` lies above 0. Where values are clipped before they are quantised it
+//! stands before QuantizeLinear, and `Greater → Where` in place of ThresholdedRelu.
 //! Other readers of the Softmax keep it. (A quantiser right behind Softmax would be fused into a QLinearSoftmax by
 //! ONNX Runtime where its input is quantised too, which is wrong for nearly uniform attention; LogSoftmax is not.)
 //! At 8 bits the last codes make way for the one that means zero. Declined: anything but a Softmax.
 
+use vitq_onnx::Tensor;
+
 use crate::ir::{Graph, Op, Outlet};
+use crate::target::Quantiser;
 use crate::transform::TransformError;
 
 use super::uniform;
@@ -25,32 +29,43 @@ pub(super) fn emit(
     name: &str,
     value: Outlet,
     bits: u32,
-    step: f32,
-    shift: u8,
+    (step, shift): (f32, u8),
+    quantiser: Quantiser,
 ) -> Result<Outlet, TransformError> {
     let zero_point = zero_code(bits, shift)
         .ok_or_else(|| TransformError::new(name, format!("logarithmic codes of {bits} bits shifted by {shift} do not fit into uint8: use 2 to 8 bits and a smaller shift")))?;
-    let logarithm = log_softmax(graph, name, value)?;
-    let (scale, zero) = uniform::step(graph, name, step * std::f32::consts::LN_2, zero_point)?;
-    let mut codes = graph.insert(
-        "QuantizeLinear",
-        &format!("{name}/QuantizeLinear"),
-        &[logarithm, scale, zero],
-    );
-    if shift > 0 {
+    let scale = step * std::f32::consts::LN_2;
+    let codes_step = uniform::step(graph, name, scale, zero_point)?;
+    let clipped = quantiser == Quantiser::Clipped;
+    let mut logarithm = log_softmax(graph, name, value)?;
+    if shift > 0 && clipped {
+        logarithm = uniform::no_more_than(graph, name, logarithm, -f32::from(shift) * scale);
+    }
+    let mut codes = uniform::quantise(graph, name, logarithm, codes_step);
+    if shift > 0 && !clipped {
         codes = uniform::at_most(graph, name, codes, zero_point - shift);
     }
-    let logarithm = graph.insert(
-        "DequantizeLinear",
-        &format!("{name}/DequantizeLinear"),
-        &[codes, scale, zero],
-    );
+    let logarithm = uniform::dequantise(graph, name, codes, codes_step);
     let levels = graph.insert("Exp", &format!("{name}/Exp"), &[logarithm]);
     // Half a code above the code that means zero.
     let threshold = (-(f32::from(zero_point) - 0.5) * step).exp2();
-    let cut = Op::new("ThresholdedRelu", &format!("{name}/ThresholdedRelu"))
-        .with_float("alpha", threshold);
-    Ok(graph.insert_op(cut, &[levels]))
+    Ok(if clipped {
+        chosen(graph, name, levels, threshold)
+    } else {
+        let cut = Op::new("ThresholdedRelu", &format!("{name}/ThresholdedRelu"))
+            .with_float("alpha", threshold);
+        graph.insert_op(cut, &[levels])
+    })
+}
+
+/// `ThresholdedRelu` in operators that more runtimes have.
+fn chosen(graph: &mut Graph, name: &str, levels: Outlet, threshold: f32) -> Outlet {
+    let mut number = |what: &str, value: f32| {
+        graph.add_initializer(&format!("{name}/{what}"), &Tensor::from_f32(&[], &[value]))
+    };
+    let (threshold, zero) = (number("threshold", threshold), number("zero", 0.0));
+    let above = graph.insert("Greater", &format!("{name}/Greater"), &[levels, threshold]);
+    graph.insert("Where", &format!("{name}/Where"), &[above, levels, zero])
 }
 
 /// The code that means zero, if there are at least as many others as half of `2^bits`.

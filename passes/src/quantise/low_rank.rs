@@ -1,8 +1,10 @@
-//! Low-rank compensation of what rounding the weight left over (AIQViT, arXiv 2502.04628).
+//! A low-rank branch beside the rounded weight (AIQViT, arXiv 2502.04628).
 //!
 //! ```text
-//! y → readers   →   Add(y, MatMul(MatMul(x̂, Aᵀ), Bᵀ)) → readers        A [r, in], B [out, r], float
+//! y → readers   →   Add(y, MatMul(MatMul(x, Aᵀ), Bᵀ)) → readers        A [r, in], B [out, r], float
 //! ```
+//! It reads the float input `x`, as its quantiser would: what the branch carries of the weight is spared the activation's error
+//! as well (SVDQuant, arXiv 2411.05007), and nothing needs the codes in float. Declined: behind a patch embedding or an attention product.
 
 use vitq_onnx::Tensor;
 
@@ -11,7 +13,7 @@ use crate::plan::LowRank;
 use crate::structure::{Site, SiteKind};
 use crate::transform::{TransformError, check_lengths, take_over, transposed};
 
-/// Adds the branch, which reads the quantised `input` of `inputs` channels, to the `result` of `outputs` channels.
+/// Adds the branch, which reads the float `input` of `inputs` channels, to the `result` of `outputs` channels.
 pub(super) fn emit(
     graph: &mut Graph,
     site: &Site,

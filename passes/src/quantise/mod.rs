@@ -23,7 +23,7 @@ pub use units::{WIDEST, values};
 
 use crate::check::debug_check;
 use crate::ir::Graph;
-use crate::lower::{choose_early, fuse_gelus, to_gemm};
+use crate::lower::{choose_early, fuse_attentions, fuse_gelus, to_gemm};
 use crate::plan::{Activation, Decision, Plan, SitePlan, VERSION};
 use crate::structure::{Site, Structure};
 use crate::target::{LinearForm, Target, Values, check_blocks, check_codes, check_ranges};
@@ -86,6 +86,9 @@ pub fn apply_to_sites(
         Values::Read => _ = choose_early(graph),
         // A choice of tokens would stand among codes, where it is no unit.
         Values::All => _ = fuse_gelus(graph),
+    }
+    if target.attention {
+        fuse_attentions(graph);
     }
     if target.linear == LinearForm::Gemm {
         to_gemm(graph);

@@ -82,7 +82,18 @@ impl<'g> Operands<'g> {
             return Ok(written.value);
         }
         let name = format!("{}/{part}", site.name);
-        let value = self.write(&name, source, pre_scale.as_ref(), activation)?;
+        let value = match &pre_scale {
+            Some(PreScale { dims, values }) if *activation == Activation::Float => {
+                check_lengths(&name, &[("pre-scale", values.len())], dims.iter().product())?;
+                scale::pre_scale(self.graph, &name, source, dims, values)
+            }
+            Some(_) => {
+                let scaled =
+                    self.quantised(site, i, part, pre_scale.clone(), &Activation::Float)?;
+                self.write(&name, scaled, activation)?
+            }
+            None => self.write(&name, source, activation)?,
+        };
         self.written.push(Written {
             source,
             pre_scale,
@@ -96,16 +107,10 @@ impl<'g> Operands<'g> {
         &mut self,
         name: &str,
         source: Outlet,
-        pre_scale: Option<&PreScale>,
         activation: &Activation,
     ) -> Result<Outlet, TransformError> {
-        let mut scaled = source;
-        if let Some(PreScale { dims, values }) = pre_scale {
-            check_lengths(name, &[("pre-scale", values.len())], dims.iter().product())?;
-            scaled = scale::pre_scale(self.graph, name, source, dims, values);
-        }
         match activation {
-            Activation::Float => Ok(scaled),
+            Activation::Float => Ok(source),
             Activation::Uniform {
                 bits,
                 scale,
@@ -114,15 +119,17 @@ impl<'g> Operands<'g> {
                 Codes::Unsigned | Codes::Even => {
                     let step = (*scale, *zero_point);
                     let quantiser = self.target.quantiser;
-                    uniform::emit(self.graph, name, scaled, *bits, step, quantiser)
+                    uniform::emit(self.graph, name, source, *bits, step, quantiser)
                 }
-                Codes::Symmetric => uniform::emit_symmetric(self.graph, name, scaled, *scale),
+                Codes::Symmetric => uniform::emit_symmetric(self.graph, name, source, *scale),
             },
             Activation::Log { bits, step, shift } => {
-                log::emit(self.graph, name, scaled, *bits, *step, *shift)
+                let quantiser = self.target.quantiser;
+                log::emit(self.graph, name, source, *bits, (*step, *shift), quantiser)
             }
             Activation::Codebook { scale, segments } => {
-                codebook::emit(self.graph, name, scaled, *scale, segments)
+                let quantiser = self.target.quantiser;
+                codebook::emit(self.graph, name, source, (*scale, segments), quantiser)
             }
         }
     }

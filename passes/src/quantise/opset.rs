@@ -19,7 +19,7 @@ pub(super) fn raise(graph: &mut Graph, plan: &Plan, target: &Target) -> Result<(
     let packed = any(&|weight| is_packed(weight, target));
     let packed = target.packed_opset.filter(|_| packed);
     let blocks = any(&|weight| weight.block.is_some()).then_some(BLOCKS);
-    let needed = packed.max(blocks).unwrap_or(target.opset);
+    let needed = target.opset.max(packed.max(blocks).unwrap_or(0));
     if graph.opset() < needed {
         upgrade::to(graph, needed)?;
     }

@@ -5,6 +5,8 @@
 //!
 //! q = clamp(round(x/scale) + zero_point, 0, 2^b - 1)        x̂ = (q - zero_point)·scale
 //!
+//! x → Min((2^b - 1 - zero_point)·scale) → QuantizeLinear(uint8) → DequantizeLinear → reader                       (Quantiser::Clipped)
+//!
 //! x → Div(scale) → Clip → Add(1.5·2²³) → Sub(1.5·2²³ - zero_point) → Cast(uint8) → …        (Quantiser::Arithmetic)
 //! ```
 //! Widths below 8 stay in uint8: ONNX Runtime runs that on its integer kernels and dequantises real 4-bit activations to float.
@@ -40,10 +42,15 @@ pub(super) fn emit(
     let step = step(graph, name, scale, zero_point)?;
     let codes = match quantiser {
         Quantiser::Arithmetic => arithmetic(graph, name, value, step.0, (zero_point, top)),
-        Quantiser::Operator if bits == 8 => quantise(graph, name, value, step),
+        _ if bits == 8 => quantise(graph, name, value, step),
         Quantiser::Operator => {
             let codes = quantise(graph, name, value, step);
             at_most(graph, name, codes, top)
+        }
+        Quantiser::Clipped => {
+            let highest = (f32::from(top) - f32::from(zero_point)) * scale;
+            let clipped = no_more_than(graph, name, value, highest);
+            quantise(graph, name, clipped, step)
         }
     };
     Ok(dequantise(graph, name, codes, step))
@@ -124,18 +131,28 @@ pub fn affine(lo: f32, hi: f32, top: f32) -> (f32, f32) {
     (scale, (-lo / scale).round_ties_even().clamp(0.0, top))
 }
 
-fn quantise(graph: &mut Graph, name: &str, value: Outlet, (scale, zero): Step) -> Outlet {
+pub(super) fn quantise(
+    graph: &mut Graph,
+    name: &str,
+    value: Outlet,
+    (scale, zero): Step,
+) -> Outlet {
     let label = format!("{name}/QuantizeLinear");
     graph.insert("QuantizeLinear", &label, &[value, scale, zero])
 }
 
-fn dequantise(graph: &mut Graph, name: &str, codes: Outlet, (scale, zero): Step) -> Outlet {
+pub(super) fn dequantise(
+    graph: &mut Graph,
+    name: &str,
+    codes: Outlet,
+    (scale, zero): Step,
+) -> Outlet {
     let label = format!("{name}/DequantizeLinear");
     graph.insert("DequantizeLinear", &label, &[codes, scale, zero])
 }
 
 /// Scale and zero point.
-type Step = (Outlet, Outlet);
+pub(super) type Step = (Outlet, Outlet);
 
 /// Scale and zero point as initialisers.
 pub(super) fn step(
@@ -166,6 +183,13 @@ pub(super) fn check_scale(name: &str, scale: f32) -> Result<(), TransformError> 
     }
     let problem = format!("the scale is {scale}: it must be positive and finite");
     Err(TransformError::new(name, problem))
+}
+
+/// `Min(value, highest)`
+pub(super) fn no_more_than(graph: &mut Graph, name: &str, value: Outlet, highest: f32) -> Outlet {
+    let highest = Tensor::from_f32(&[], &[highest]);
+    let highest = graph.add_initializer(&format!("{name}/highest"), &highest);
+    graph.insert("Min", &format!("{name}/Min"), &[value, highest])
 }
 
 /// `Min(codes, top)`

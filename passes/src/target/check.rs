@@ -41,6 +41,18 @@ pub enum TargetError {
         /// The target asked for.
         target: &'static str,
     },
+    /// A newer operator set was asked for than the target has.
+    #[error(
+        "operator set {wanted} was asked for, and the target {target} goes up to {newest}: give --opset {newest}, or another --target"
+    )]
+    Raised {
+        /// The one asked for.
+        wanted: i64,
+        /// The target's.
+        newest: i64,
+        /// The target asked for.
+        target: &'static str,
+    },
     /// A newer operator set than the target has.
     #[error(
         "the model is of operator set {found}{}, and the target {target} goes up to {newest}: export it with opset_version={newest}, or give --target {other}",
@@ -120,8 +132,15 @@ impl Target {
     /// Fails where the target cannot run `graph` for its operators.
     ///
     /// # Errors
-    /// An operator of a foreign domain, or too new an operator set.
+    /// An operator of a foreign domain, or too new an operator set, in the graph or asked for.
     pub fn check(&self, graph: &Graph) -> Result<(), TargetError> {
+        if let Some(newest) = self.newest_opset.filter(|newest| self.opset > *newest) {
+            return Err(TargetError::Raised {
+                wanted: self.opset,
+                newest,
+                target: self.name,
+            });
+        }
         check_domains(graph, self)?;
         check_opset(graph, self)
     }

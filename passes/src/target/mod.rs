@@ -58,6 +58,8 @@ pub struct Target {
     pub values: Values,
     /// What operations cost, where that was measured.
     pub costs: Option<Costs>,
+    /// Whether a float attention is one operator from operator set 23 on, as that is faster.
+    pub attention: bool,
     /// Whether operators of other domains than ONNX's own are refused.
     pub standard_only: bool,
     /// Whether the form was run in the runtime; if not, it follows the runtime's documentation alone.
@@ -141,8 +143,10 @@ impl Blocks {
 /// How the codes of an activation are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantiser {
-    /// `QuantizeLinear`
+    /// `QuantizeLinear`; codes of fewer bits are held to their range in uint8.
     Operator,
+    /// `QuantizeLinear` of values that are held to their range before, where there is no integer operator that could.
+    Clipped,
     /// The same in arithmetic of floats, where `QuantizeLinear` is slow.
     Arithmetic,
 }
@@ -157,6 +161,14 @@ pub enum Values {
 }
 
 impl Target {
+    /// The same for models of at least this standard operator set.
+    pub fn at_least(self, opset: Option<i64>) -> Target {
+        Target {
+            opset: self.opset.max(opset.unwrap_or(0)),
+            ..self
+        }
+    }
+
     /// Names of the Linears whose weight alone is to be quantised: quantising their input takes longer than it saves.
     pub fn weight_only(&self, structure: &Structure) -> Vec<String> {
         let outputs = |site: &Site| site.parameters.as_ref().map_or(0, |it| it.outputs);

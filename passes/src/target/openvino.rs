@@ -29,6 +29,7 @@ pub const OPENVINO: Target = Target {
     quantiser: Quantiser::Operator,
     values: Values::Read,
     costs: None,
+    attention: false,
     standard_only: true,
     measured: true,
 };

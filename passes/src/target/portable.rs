@@ -9,6 +9,7 @@ pub const PORTABLE: Target = Target {
     reasons: &[
         "operator set 17 to 20: 21 brings other forms of QuantizeLinear, which not all runtimes know",
         "uint8, int8 and int32 alone; 4-bit codes are stored as int8",
+        "codes of fewer than 8 bits are clipped as floats, since not all runtimes have the operators for uint8",
         "operators of other domains are refused: only the runtime that made them has them",
         "neighbouring products of codes fit into 16 bits: x86-64 processors without VNNI add them so, and saturate",
     ],
@@ -22,9 +23,10 @@ pub const PORTABLE: Target = Target {
     bias: BiasForm::Int32,
     codes: Codes::Unsigned,
     narrow_sums: true,
-    quantiser: Quantiser::Operator,
+    quantiser: Quantiser::Clipped,
     values: Values::Read,
     costs: None,
+    attention: false,
     standard_only: true,
     measured: true,
 };

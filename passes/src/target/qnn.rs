@@ -34,6 +34,7 @@ pub const QNN: Target = Target {
     quantiser: Quantiser::Operator,
     values: Values::All,
     costs: None,
+    attention: false,
     standard_only: true,
     measured: false,
 };

@@ -27,6 +27,7 @@ pub const TENSORRT: Target = Target {
     quantiser: Quantiser::Operator,
     values: Values::Read,
     costs: None,
+    attention: false,
     standard_only: true,
     measured: false,
 };

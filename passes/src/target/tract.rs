@@ -31,6 +31,7 @@ pub const TRACT: Target = Target {
     quantiser: Quantiser::Arithmetic,
     values: Values::Read,
     costs: None,
+    attention: false,
     standard_only: true,
     measured: true,
 };

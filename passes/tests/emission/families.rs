@@ -7,9 +7,10 @@ use std::process::Command;
 
 use prost::Message;
 use vitq_passes::ir::{Graph, Outlet};
-use vitq_passes::lower::choose_early;
+use vitq_passes::lower::{choose_early, fuse_attentions};
 use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::apply;
+use vitq_passes::simplify::upgrade;
 use vitq_passes::structure::{Norm, Site, Structure, recognise};
 use vitq_passes::target::Target;
 use vitq_passes::transform::{LinearParams, TransformError, affine_fold, rotate, rotate_values};
@@ -44,6 +45,18 @@ fn early_choices_of_tokens_keep_every_family() {
         (graph, products)
     });
     assert!(total >= 50, "only {total} products became smaller");
+}
+
+#[test]
+fn attentions_as_one_operator_keep_every_family() {
+    let total = judge(|path| {
+        let mut graph = simplified(path);
+        // Those that nobody raised that far stay as they are.
+        let raised = upgrade::to(&mut graph, upgrade::NEWEST);
+        let count = raised.map_or(0, |()| fuse_attentions(&mut graph));
+        (graph, count)
+    });
+    assert!(total >= 60, "only {total} attentions became one operator");
 }
 
 /// Rewrites every family's model and compares it with its file; gives the number of places that were rewritten.

@@ -108,16 +108,19 @@ def linear(x, plan):
     bias = np.rint(np.array(plan["bias"], np.float64) / scale).astype(np.int64)
     y = ((codes - zero) @ rows.T + bias).astype(np.float32) * scale
     if plan["low_rank"]:
-        rank = plan["low_rank"]["rank"]
-        down = np.array(plan["low_rank"]["down"], np.float32).reshape(rank, -1)
-        up = np.array(plan["low_rank"]["up"], np.float32).reshape(-1, rank)
-        y = y + dequantised(x, plan["activation"]) @ down.T @ up.T
+        y = y + x @ branch(plan["low_rank"]).T
     return y
 
 
+def branch(low_rank):
+    """Both factors of a branch as one weight."""
+    down = np.array(low_rank["down"], np.float32).reshape(low_rank["rank"], -1)
+    return np.array(low_rank["up"], np.float32).reshape(-1, low_rank["rank"]) @ down
+
+
 def weights_alone(case, site, fuses=None):
-    """A Linear that reads the network's input as it is, with a rounded weight, one scale a row or a block of it. ONNX Runtime's
-    fused product rounds its input too unless it is told not to."""
+    """A Linear that reads the network's input as it is, with a rounded weight, one scale a row or a block of it, and its branch merged
+    into that. ONNX Runtime's fused product rounds its input too unless it is told not to."""
     x, plan = case.input(), case.decision(site, "linear")
     assert plan["activation"] == "float"
     weight = plan["weight"]
@@ -127,6 +130,8 @@ def weights_alone(case, site, fuses=None):
     inputs = rows.shape[1]
     zero, scale = (np.repeat(it, weight["block"] or inputs, axis=1)[:, :inputs] for it in (zero, scale))
     rows = (rows - zero) * scale
+    if plan["low_rank"]:
+        rows = rows + branch(plan["low_rank"])
     want = x @ rows.T + np.array(plan["bias"])
     outputs = [case.run(case.quantised, x, optimised=False), case.run(case.quantised, x, exact_products=True)]
     for output, in [*outputs, reference(case.quantised, x)]:

@@ -201,25 +201,39 @@ fn codebook_weights_are_stored_in_four_bits() {
     }
 }
 
-#[test]
-fn a_low_rank_branch_is_added() {
-    let low_rank = Some(LowRank {
+fn branch() -> Option<LowRank> {
+    let factor = |count| {
+        let codes = codes(count, 9);
+        codes.iter().map(|&c| f32::from(c) / 64.0).collect()
+    };
+    Some(LowRank {
         rank: 2,
-        down: codes(2 * INPUTS, 9)
-            .iter()
-            .map(|&c| f32::from(c) / 64.0)
-            .collect(),
-        up: codes(2 * OUTPUTS, 9)
-            .iter()
-            .map(|&c| f32::from(c) / 64.0)
-            .collect(),
-    });
-    for bias in [true, false] {
+        down: factor(2 * INPUTS),
+        up: factor(2 * OUTPUTS),
+    })
+}
+
+#[test]
+fn a_low_rank_branch_reads_what_the_quantiser_reads() {
+    for (bias, scaled) in [(true, false), (true, true), (false, false)] {
+        let pre_scale = (0..INPUTS).map(|c| 0.5 + 0.25 * (c % 3) as f32);
         let plan = LinearPlan {
-            low_rank: low_rank.clone(),
+            low_rank: branch(),
+            pre_scale: scaled.then(|| pre_scale.collect()),
             ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
         };
         judge(&network("N", bias), plan, "close", &[]);
+    }
+}
+
+#[test]
+fn a_branch_beside_a_float_input_is_the_same_as_one_merged_into_the_weight() {
+    for bits in [4, 8] {
+        let plan = LinearPlan {
+            low_rank: branch(),
+            ..linear(Activation::Float, weight(bits, INPUTS, OUTPUTS))
+        };
+        judge(&network("N", true), plan, "weights_alone", &[]);
     }
 }
 

@@ -56,7 +56,7 @@ fn linears_are_the_same_everywhere() {
 }
 
 #[test]
-fn a_low_rank_branch_reads_dequantised_codes() {
+fn a_low_rank_branch_stands_beside_an_integer_product() {
     let factor = |count| {
         codes(count, 9)
             .iter()
@@ -114,7 +114,8 @@ fn symmetric_codes_are_int8_around_zero() {
 
 #[test]
 fn openvino_gets_dequantised_operands() {
-    for linear in linears().into_iter().filter(|it| it.weight.bits == 8) {
+    let even = |it: &LinearPlan| matches!(it.activation, Activation::Uniform { bits: 8, .. });
+    for linear in linears().into_iter().filter(even) {
         let plan = plan(vec![("fc", Decision::Linear(linear))]);
         let [ours, same] = [OPENVINO, PORTABLE].map(|it| {
             let applied = applied(&network("N", true), &plan, &it);

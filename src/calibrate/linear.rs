@@ -387,6 +387,7 @@ impl Calibration<'_> {
             k: parameters.k,
             fold,
             activation: (rounded != Rounded::Weight).then_some(&activation),
+            branches: self.settings.ranks != Ranks::None,
         };
         let moments = Moments::of(&source, self.recipe.solve && rounded != Rounded::Activation)?;
         if !moments

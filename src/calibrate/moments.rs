@@ -1,5 +1,7 @@
 //! Second moments of a site's input, streamed over the lanes.
 
+use std::ops::AddAssign;
+
 use rayon::prelude::*;
 use vitq_passes::plan::Activation;
 use vitq_passes::structure::Site;
@@ -28,7 +30,7 @@ pub struct Moments {
     pub mean: Vec<f32>,
     /// Mean of `x̂`, `[k]`
     pub mean_quantised: Vec<f32>,
-    /// Mean of what `x̂` is the quantised form of, `[k]`
+    /// Mean of what `x̂` is the quantised form of, `[k]`; empty without branches, as the next.
     pub mean_before: Vec<f32>,
     /// Mean square of what quantising changed, `[k]`
     pub noise: Vec<f32>,
@@ -81,6 +83,8 @@ pub struct Source<'a> {
     pub fold: &'a Fold,
     /// Its quantiser; `x̂` is `x` where there is none.
     pub activation: Option<&'a Activation>,
+    /// Whether a low-rank branch wants to know the noise.
+    pub branches: bool,
 }
 
 impl Moments {
@@ -88,7 +92,7 @@ impl Moments {
     pub fn of(source: &Source<'_>, second: bool) -> Result<Moments, CalibrateError> {
         let mut total = over_lanes(
             source.walk.len(),
-            || Sums::new(source.k, second),
+            || Sums::new(source, second),
             |sums, lane| sums.add(source, lane),
             Sums::merge,
         )?;
@@ -124,15 +128,17 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(k: usize, second: bool) -> Sums {
+    fn new(source: &Source<'_>, second: bool) -> Sums {
+        let k = source.k;
         let size = if second { k * k } else { 0 };
+        let noise = if source.branches { k } else { 0 };
         Sums {
             h: vec![0.0; size],
             c: vec![0.0; size],
             x: vec![0.0; k],
             q: vec![0.0; k],
-            before: vec![0.0; k],
-            noise: vec![0.0; k],
+            before: vec![0.0; noise],
+            noise: vec![0.0; noise],
             rows: 0,
         }
     }
@@ -144,6 +150,7 @@ impl Sums {
             k,
             fold,
             activation,
+            branches,
         } = *source;
         let read = |world| {
             let all = rows(walk, site, k, lane, world)?;
@@ -161,15 +168,14 @@ impl Sums {
         } else {
             x.clone()
         };
-        column_sums(&mut self.before, &q);
+        let before = branches.then(|| q.clone());
         if let Some(activation) = activation {
-            let before = q.clone();
             quant::apply(activation, &mut q);
-            let mut noise = before;
-            noise
-                .iter_mut()
-                .zip(&q)
-                .for_each(|(x, q)| *x = (q - *x) * (q - *x));
+        }
+        if let Some(mut noise) = before {
+            column_sums(&mut self.before, &noise);
+            let changed = noise.iter_mut().zip(&q);
+            changed.for_each(|(x, q)| *x = (q - *x) * (q - *x));
             column_sums(&mut self.noise, &noise);
         }
         let n = x.len() / k;
@@ -184,19 +190,15 @@ impl Sums {
     }
 
     fn merge(&mut self, other: &Sums) {
-        let add = |a: &mut Vec<f32>, b: &[f32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        fn add<T: Copy + AddAssign>(a: &mut [T], b: &[T]) {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += *b);
+        }
         add(&mut self.h, &other.h);
         add(&mut self.c, &other.c);
-        self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
-        self.q.iter_mut().zip(&other.q).for_each(|(a, b)| *a += b);
-        self.before
-            .iter_mut()
-            .zip(&other.before)
-            .for_each(|(a, b)| *a += b);
-        self.noise
-            .iter_mut()
-            .zip(&other.noise)
-            .for_each(|(a, b)| *a += b);
+        add(&mut self.x, &other.x);
+        add(&mut self.q, &other.q);
+        add(&mut self.before, &other.before);
+        add(&mut self.noise, &other.noise);
         self.rows += other.rows;
     }
 }

@@ -336,6 +336,13 @@ impl Graph {
         name
     }
 
+    /// The float constant with one element behind a value.
+    pub fn scalar(&self, value: Outlet) -> Option<f32> {
+        let one = self.constant_dims(value)?.iter().all(|&d| d == 1);
+        let tensor = one.then(|| self.tensor(value))??;
+        tensor.dtype.is_float().then(|| tensor.scalar_f32().ok())?
+    }
+
     /// Adds an initialiser under a fresh name.
     pub fn add_initializer(&mut self, base: &str, tensor: &Tensor) -> Outlet {
         let name = self.fresh(base);

@@ -133,12 +133,7 @@ fn bypass(graph: &mut Graph, old: Outlet, new: Outlet) -> bool {
 
 /// The float constant with one element behind a value, and its rank.
 fn scalar(graph: &Graph, value: Outlet) -> Option<(f32, usize)> {
-    let dims = graph.constant_dims(value)?;
-    if dims.iter().any(|&d| d != 1) {
-        return None;
-    }
-    let tensor = graph.tensor(value).filter(|t| t.dtype.is_float())?;
-    Some((tensor.scalar_f32().ok()?, dims.len()))
+    Some((graph.scalar(value)?, graph.constant_dims(value)?.len()))
 }
 
 /// The last part of a node's name exchanged: `/norm1/Add_1` → `/norm1/LayerNormalization`.

@@ -64,21 +64,21 @@ fn inverted(view: &View, value: Outlet) -> Option<Outlet> {
         return view.graph.input(value.node, 0);
     }
     let (one, divisor) = operands(view, value, "Div")?;
-    (scalar(view, one)? == 1.0).then_some(divisor)
+    (view.graph.scalar(one)? == 1.0).then_some(divisor)
 }
 
 /// The `x` of `√(mean(x²) + ε)`.
 fn root_mean_square(view: &View, value: Outlet) -> Option<Outlet> {
     let sum = match operands(view, value, "Pow") {
-        Some((base, power)) if scalar(view, power)? == 0.5 => base,
+        Some((base, power)) if view.graph.scalar(power)? == 0.5 => base,
         _ if view.graph.is(value.node, "Sqrt") => view.graph.input(value.node, 0)?,
         _ => return None,
     };
     let (a, b) = operands(view, sum, "Add")?;
-    let mean = if scalar(view, b).is_some() {
+    let mean = if view.graph.scalar(b).is_some() {
         a
     } else {
-        scalar(view, a).map(|_| b)?
+        view.graph.scalar(a).map(|_| b)?
     };
     squared(view, averaged(view, mean)?)
 }
@@ -100,7 +100,7 @@ fn squared(view: &View, value: Outlet) -> Option<Outlet> {
         Some((a, b)) => (a == b).then_some(a),
         None => {
             let (x, power) = operands(view, value, "Pow")?;
-            (scalar(view, power)? == 2.0).then_some(x)
+            (view.graph.scalar(power)? == 2.0).then_some(x)
         }
     }
 }
@@ -109,14 +109,4 @@ fn operands(view: &View, value: Outlet, op_type: &str) -> Option<(Outlet, Outlet
     let graph = view.graph;
     let operands = || Some((graph.input(value.node, 0)?, graph.input(value.node, 1)?));
     graph.is(value.node, op_type).then(operands)?
-}
-
-/// The float constant with one element behind a value.
-fn scalar(view: &View, value: Outlet) -> Option<f32> {
-    let dims = view.graph.constant_dims(value)?;
-    let tensor = dims
-        .iter()
-        .all(|&d| d == 1)
-        .then(|| view.graph.tensor(value))??;
-    tensor.dtype.is_float().then(|| tensor.scalar_f32().ok())?
 }

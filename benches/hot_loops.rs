@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use vitq::linalg::{add_gemm_tn, add_gram, gemm_nt_into, mirror};
+use vitq::linalg::{add_gemm_nt, add_gemm_tn, add_gram, mirror};
 use vitq::solve::{Grid, gptq, shrunk};
 
 /// Tokens of 8 images.
@@ -45,7 +45,7 @@ fn print_row(k: usize, out: usize) {
         );
     });
     let linear = rate(2 * ROWS * k * out, || {
-        gemm_nt_into(&mut y, &x, &w, ROWS, k, out)
+        add_gemm_nt(&mut y, &x, &w, ROWS, k, out)
     });
     let cross = rate(2 * ROWS * k * k, || {
         add_gemm_tn(&mut square, &x, &x, ROWS, k, k)

@@ -7,33 +7,33 @@ use faer::{Accum, MatMut, MatRef, Par};
 /// `y = x·wᵀ`: `x [rows, k]`, `w [out, k]` → `[rows, out]`.
 pub fn gemm_nt(x: &[f32], w: &[f32], rows: usize, k: usize, out: usize) -> Vec<f32> {
     let mut y = vec![0.0; rows * out];
-    gemm_nt_into(&mut y, x, w, rows, k, out);
+    add_gemm_nt(&mut y, x, w, rows, k, out);
     y
 }
 
-/// [`gemm_nt`] into a slice that is there already.
-pub fn gemm_nt_into(y: &mut [f32], x: &[f32], w: &[f32], rows: usize, k: usize, out: usize) {
+/// `y += x·wᵀ`: as [`gemm_nt`].
+pub fn add_gemm_nt(y: &mut [f32], x: &[f32], w: &[f32], rows: usize, k: usize, out: usize) {
     let y = MatMut::from_row_major_slice_mut(y, rows, out);
     let x = MatRef::from_row_major_slice(x, rows, k);
     let w = MatRef::from_row_major_slice(w, out, k).transpose();
-    multiply_columns(y, x, w);
+    add_columns(y, x, w);
 }
 
-/// `y = a·b`, by halves of `b`'s columns, so that a core with nothing to do can help another one; `b`, the larger factor,
+/// `y += a·b`, by halves of `b`'s columns, so that a core with nothing to do can help another one; `b`, the larger factor,
 /// is then still packed once. The halves do not depend on the number of threads, so neither does the result.
-fn multiply_columns(y: MatMut<'_, f32>, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
+fn add_columns(y: MatMut<'_, f32>, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
     const COLUMNS: usize = 384;
     let columns = b.ncols();
     if columns < 2 * COLUMNS {
-        matmul(y, Accum::Replace, a, b, 1.0, Par::Seq);
+        matmul(y, Accum::Add, a, b, 1.0, Par::Seq);
         return;
     }
     let half = (columns / 2).next_multiple_of(64);
     let (left, right) = b.split_at_col(half);
     let (y_left, y_right) = y.split_at_col_mut(half);
     rayon::join(
-        || multiply_columns(y_left, a, left),
-        || multiply_columns(y_right, a, right),
+        || add_columns(y_left, a, left),
+        || add_columns(y_right, a, right),
     );
 }
 

@@ -11,12 +11,11 @@ use super::branch;
 use super::fold::{Channels, Fold};
 use super::migrate::Migration;
 use super::moments::{Moments, Source, by_group, over_lanes};
-use super::operand::{rows, sample, tensor};
+use super::operand::{rows, sample};
 use super::sensitivity::Rounded;
 use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
-use crate::linalg::{gemm_nt, gemm_nt_into, square_sum};
+use crate::linalg::{add_gemm_nt, gemm_nt, square_sum};
 use crate::quant::{self, FLOAT_BITS, Histogram, Points};
-use crate::run::vector::vectorised;
 use crate::solve::{Grid, descend, gptq, pairs, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
 
@@ -90,13 +89,14 @@ impl Parameters {
 
     /// `x·Wᵀ + b`, `[rows, out]`.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len() / self.k * self.out()];
-        self.forward_into(x, &mut y);
+        let mut y = self.bias.repeat(x.len() / self.k);
+        self.add_product(x, &mut y);
         y
     }
 
-    fn forward_into(&self, x: &[f32], y: &mut [f32]) {
-        forward_into(x, &self.weight, &self.bias, y);
+    /// `y += x·Wᵀ`
+    fn add_product(&self, x: &[f32], y: &mut [f32]) {
+        add_gemm_nt(y, x, &self.weight, x.len() / self.k, self.k, self.out());
     }
 
     /// `Σ_o w_oj²`: what an error in input channel `j` costs at the output.
@@ -129,19 +129,6 @@ fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     out
 }
 
-fn forward_into(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
-    let out = bias.len();
-    let k = weight.len() / out;
-    gemm_nt_into(y, x, weight, x.len() / k, k, out);
-    vectorised(|| {
-        for row in y.chunks_exact_mut(out) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y += b;
-            }
-        }
-    });
-}
-
 /// A solved site: what the plan holds, and the arrays to run it.
 #[derive(Clone, Debug)]
 pub struct Solved {
@@ -166,19 +153,21 @@ pub struct Solved {
 impl Solved {
     /// The quantised site on rows of its (unfolded) input.
     fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len() / self.fold.r.len() * self.bias.len()];
-        self.forward_into(x, &mut y);
+        let mut y = self.bias.repeat(x.len() / self.fold.r.len());
+        self.add_product(x, &mut y);
         y
     }
 
-    fn forward_into(&self, x: &[f32], y: &mut [f32]) {
+    /// Adds the product, and the branch's, to the bias.
+    fn add_product(&self, x: &[f32], y: &mut [f32]) {
+        let (k, out) = (self.fold.r.len(), self.bias.len());
         let mut x = x.to_vec();
         self.fold.apply(&mut x);
         let beside = self.low_rank.as_ref().map(|it| branch::forward(&x, it));
         if self.rounded != Rounded::Weight {
             quant::apply(&self.activation, &mut x);
         }
-        forward_into(&x, &self.dequantised, &self.bias, y);
+        add_gemm_nt(y, &x, &self.dequantised, x.len() / k, k, out);
         if let Some(beside) = beside {
             y.iter_mut().zip(beside).for_each(|(y, b)| *y += b);
         }
@@ -583,13 +572,15 @@ impl Calibration<'_> {
         let Some(parameters) = &self.parameters[index] else {
             return self.product_output(walk, index, lane, None);
         };
-        let input = tensor(walk, site, lane, 0, World::Float)?;
         let at = |world, solved: Option<&Solved>| {
             let x = rows(walk, site, parameters.k, lane, world)?;
-            shaped(site, input.shape(), parameters, |y| match solved {
-                Some(solved) => solved.forward_into(&x, y),
-                None => parameters.forward_into(&x, y),
-            })
+            match solved {
+                Some(it) => shaped(site, x.shape(), &it.bias, |y| it.add_product(&x, y)),
+                None => {
+                    let bias = &parameters.bias;
+                    shaped(site, x.shape(), bias, |y| parameters.add_product(&x, y))
+                }
+            }
         };
         let rounds = solved.is_some() && self.recipe.sequential;
         let quantised = (rounds || walk.differs(lane))
@@ -614,10 +605,9 @@ impl Calibration<'_> {
             return self.product_output(walk, index, lane, None);
         };
         let x = rows(walk, site, parameters.k, lane, World::Float)?;
-        let input = tensor(walk, site, lane, 0, World::Float)?;
         Ok(SiteOutput {
-            float: shaped(site, input.shape(), parameters, |y| {
-                solved.forward_into(&x, y);
+            float: shaped(site, x.shape(), &solved.bias, |y| {
+                solved.add_product(&x, y);
             })?,
             quantised: None,
         })
@@ -831,14 +821,14 @@ pub fn sqnr(signal: &[f32], other: &[f32]) -> f64 {
     .log10()
 }
 
-/// What `fill` writes as `[tokens, out]`, in the shape that the network goes on with.
+/// The bias and what `add` adds to it as `[tokens, out]`, in the shape that the network goes on with.
 fn shaped(
     site: &Site,
     input: &[usize],
-    parameters: &Parameters,
-    fill: impl FnOnce(&mut [f32]),
+    bias: &[f32],
+    add: impl FnOnce(&mut [f32]),
 ) -> Result<Tensor, CalibrateError> {
-    let out = parameters.out();
+    let out = bias.len();
     let patch = site.parameters.as_ref().and_then(|p| p.patch);
     let shape = match (patch, input) {
         (Some([ph, pw]), &[n, _, h, w]) => vec![n, out, h / ph.max(1), w / pw.max(1)],
@@ -848,22 +838,23 @@ fn shaped(
         }
     };
     let write = || {
-        let mut result = Tensor::zero::<f32>(&shape)?;
-        let mut view = result.try_as_plain_ram_mut()?;
-        let y = view.as_slice_mut::<f32>()?;
         if site.kind == SiteKind::PatchEmbed {
+            let mut result = Tensor::zero::<f32>(&shape)?;
+            let mut view = result.try_as_plain_ram_mut()?;
+            let y = view.as_slice_mut::<f32>()?;
             let tokens = y.len() / out / shape[0].max(1);
-            let mut rows = vec![0.0; y.len()];
-            fill(&mut rows);
+            let mut rows = bias.repeat(y.len() / out);
+            add(&mut rows);
             for (y, rows) in y
                 .chunks_exact_mut(tokens * out)
                 .zip(rows.chunks_exact(tokens * out))
             {
                 y.copy_from_slice(&transpose(rows, tokens, out));
             }
-        } else {
-            fill(y);
+            return Ok(result);
         }
+        let mut result = Tensor::from_shape(&[out], bias)?.broadcast_to_shape(&shape)?;
+        add(result.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
         Ok(result)
     };
     write().map_err(|e: TractError| {

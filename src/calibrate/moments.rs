@@ -8,7 +8,7 @@ use vitq_passes::structure::Site;
 
 use super::CalibrateError;
 use super::fold::Fold;
-use super::operand::rows;
+use super::operand::picked;
 use crate::linalg::{add_gemm_tn, add_gram, mirror};
 use crate::quant;
 use crate::run::vector::vectorised;
@@ -153,12 +153,8 @@ impl Sums {
             branches,
         } = *source;
         let read = |world| {
-            let all = rows(walk, site, k, lane, world)?;
-            let mut some = if self.h.is_empty() {
-                every(&all, k, THINNED, lane)
-            } else {
-                all.to_vec()
-            };
+            let step = if self.h.is_empty() { THINNED } else { 1 };
+            let mut some = picked(walk, site, k, lane, world, |count| every(count, step, lane))?;
             fold.apply(&mut some);
             Ok::<_, CalibrateError>(some)
         };
@@ -203,16 +199,10 @@ impl Sums {
     }
 }
 
-/// Every `step`th row, from another one on in each lane.
-fn every(rows: &[f32], k: usize, step: usize, lane: usize) -> Vec<f32> {
-    let count = rows.len() / k.max(1);
-    let first = if count > step { lane % step } else { 0 };
+/// Every `step`th of so many rows, from another one on in each lane.
+fn every(count: usize, step: usize, lane: usize) -> Vec<usize> {
     let step = if count > step { step } else { 1 };
-    (first..count)
-        .step_by(step)
-        .flat_map(|r| &rows[r * k..(r + 1) * k])
-        .copied()
-        .collect()
+    (lane % step..count).step_by(step).collect()
 }
 
 fn column_sums(sums: &mut [f64], rows: &[f32]) {

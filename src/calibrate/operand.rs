@@ -8,25 +8,29 @@ use tract_onnx::prelude::Tensor;
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::CalibrateError;
-use crate::walk::{Walk, WalkError, World, floats};
+use crate::walk::{Walk, WalkError, World, floats, gather};
 
 /// Rows of an operand, shared with the walk where they lie there as they are.
-pub enum Rows {
-    /// The operand itself.
-    Shared(Arc<Tensor>),
+pub struct Rows {
+    operand: Arc<Tensor>,
     /// Patches cut out of it.
-    Cut(Vec<f32>),
+    cut: Option<Vec<f32>>,
+}
+
+impl Rows {
+    /// Shape of the operand that they are rows of.
+    pub fn shape(&self) -> &[usize] {
+        self.operand.shape()
+    }
 }
 
 impl Deref for Rows {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        match self {
-            // Checked to be f32 when it was made.
-            Rows::Shared(tensor) => floats(tensor).unwrap_or_default(),
-            Rows::Cut(values) => values,
-        }
+        // Checked to be f32 when it was made.
+        let whole = || floats(&self.operand).unwrap_or_default();
+        self.cut.as_deref().unwrap_or_else(whole)
     }
 }
 
@@ -38,26 +42,61 @@ pub fn rows(
     lane: usize,
     world: World,
 ) -> Result<Rows, CalibrateError> {
-    let tensor = tensor(walk, site, lane, 0, world)?;
-    let values = values(site, &tensor)?;
-    let wrong = || CalibrateError::Shape {
-        site: site.name.clone(),
-        shape: tensor.shape().to_vec(),
-        columns,
-    };
-    if site.kind != SiteKind::PatchEmbed && tensor.shape().last() != Some(&columns) {
+    let operand = tensor(walk, site, lane, 0, world)?;
+    let values = values(site, &operand)?;
+    let wrong = || wrong_shape(site, operand.shape(), columns);
+    if site.kind != SiteKind::PatchEmbed && operand.shape().last() != Some(&columns) {
         return Err(wrong());
     }
+    let mut cut = None;
     if let Some(patch) = site.parameters.as_ref().and_then(|p| p.patch) {
-        let &[n, c, h, w] = tensor.shape() else {
+        let &[n, c, h, w] = operand.shape() else {
             return Err(wrong());
         };
         if c * patch[0] * patch[1] != columns {
             return Err(wrong());
         }
-        return Ok(Rows::Cut(unfold(values, [n, c, h, w], patch)));
+        cut = Some(unfold(values, [n, c, h, w], patch));
     }
-    Ok(Rows::Shared(tensor))
+    Ok(Rows { operand, cut })
+}
+
+/// Those of [`rows`] that `pick` names of so many, one after the other. Nothing else is read of values that wait in files.
+pub fn picked(
+    walk: &Walk<'_>,
+    site: &Site,
+    columns: usize,
+    lane: usize,
+    world: World,
+    pick: impl FnOnce(usize) -> Vec<usize>,
+) -> Result<Vec<f32>, CalibrateError> {
+    if site.kind == SiteKind::PatchEmbed {
+        let rows = rows(walk, site, columns, lane, world)?;
+        return Ok(gather(&rows, columns, &pick(rows.len() / columns.max(1))));
+    }
+    let held = walk
+        .operand(lane, 0, world)
+        .ok_or_else(|| missing(site, 0))?;
+    if held.shape().last() != Some(&columns) {
+        return Err(wrong_shape(site, held.shape(), columns));
+    }
+    let rows = held.rows(columns, pick)?;
+    Ok(rows.ok_or_else(|| WalkError::NotFloat(site.name.clone()))?)
+}
+
+fn wrong_shape(site: &Site, shape: &[usize], columns: usize) -> CalibrateError {
+    CalibrateError::Shape {
+        site: site.name.clone(),
+        shape: shape.to_vec(),
+        columns,
+    }
+}
+
+fn missing(site: &Site, i: usize) -> WalkError {
+    WalkError::Site {
+        site: site.name.clone(),
+        message: format!("operand {i} has no value"),
+    }
 }
 
 /// The operand's tensor.
@@ -68,11 +107,8 @@ pub fn tensor(
     i: usize,
     world: World,
 ) -> Result<Arc<Tensor>, CalibrateError> {
-    let missing = || WalkError::Site {
-        site: site.name.clone(),
-        message: format!("operand {i} has no value"),
-    };
-    Ok(walk.operand(lane, i, world)?.ok_or_else(missing)?)
+    let held = walk.operand(lane, i, world);
+    Ok(held.ok_or_else(|| missing(site, i))?.get()?)
 }
 
 /// Its elements.
@@ -109,17 +145,14 @@ pub fn sample(
     let parts: Vec<Vec<f32>> = (0..walk.len())
         .into_par_iter()
         .map(|lane| {
-            let rows = rows(walk, site, columns, lane, world)?;
-            let total = rows.len() / columns.max(1);
-            let each = each.min(total);
             // Another phase in each lane, so that all token positions are seen.
             let phase = lane * 7919;
-            Ok((0..each)
-                .flat_map(|i| {
-                    let row = (i * total / each + phase) % total;
-                    rows[row * columns..(row + 1) * columns].iter().copied()
-                })
-                .collect())
+            picked(walk, site, columns, lane, world, |total| {
+                let each = each.min(total);
+                (0..each)
+                    .map(|i| (i * total / each + phase) % total)
+                    .collect()
+            })
         })
         .collect::<Result<_, CalibrateError>>()?;
     Ok(parts.concat())

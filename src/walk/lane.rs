@@ -7,6 +7,7 @@ use tract_onnx::prelude::Tensor;
 
 use super::WalkError;
 use super::operators::Value;
+use super::program::floats;
 use super::spill::{OnDisk, Spill};
 
 /// Which of a lane's two values.
@@ -28,16 +29,42 @@ pub struct Lane {
 
 /// A value in memory, or waiting on disk while many other lanes are worked on.
 #[derive(Clone)]
-pub(super) enum Held {
+pub(crate) enum Held {
     Memory(Arc<Tensor>),
     Disk(Arc<OnDisk>),
 }
 
 impl Held {
-    fn get(&self) -> Result<Arc<Tensor>, WalkError> {
+    /// The value.
+    pub fn get(&self) -> Result<Arc<Tensor>, WalkError> {
         match self {
             Held::Memory(tensor) => Ok(tensor.clone()),
             Held::Disk(on_disk) => on_disk.read(),
+        }
+    }
+
+    /// Its dims.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Held::Memory(tensor) => tensor.shape(),
+            Held::Disk(on_disk) => on_disk.shape(),
+        }
+    }
+
+    /// Those rows that `pick` names of so many, one after the other; no others are read from a file. `None` of what is not f32.
+    pub fn rows(
+        &self,
+        columns: usize,
+        pick: impl FnOnce(usize) -> Vec<usize>,
+    ) -> Result<Option<Vec<f32>>, WalkError> {
+        let count = self.shape().iter().product::<usize>() / columns.max(1);
+        let picked = pick(count);
+        match self {
+            Held::Memory(tensor) => {
+                let gathered = floats(tensor).map(|all| gather(all, columns, &picked));
+                Ok(gathered.ok())
+            }
+            Held::Disk(on_disk) => on_disk.read_rows(columns, &picked).map(Some),
         }
     }
 
@@ -50,6 +77,12 @@ impl Held {
         }
         Ok(())
     }
+}
+
+/// Rows of `columns` values each, one after the other.
+pub(crate) fn gather(all: &[f32], columns: usize, rows: &[usize]) -> Vec<f32> {
+    let row = |&r: &usize| &all[r * columns..(r + 1) * columns];
+    rows.iter().flat_map(row).copied().collect()
 }
 
 impl Lane {
@@ -67,19 +100,12 @@ impl Lane {
         }
     }
 
-    pub(super) fn value(
-        &self,
-        value: Value,
-        world: World,
-    ) -> Result<Option<Arc<Tensor>>, WalkError> {
+    pub(super) fn value(&self, value: Value, world: World) -> Option<&Held> {
         let other = match world {
             World::Quantised => self.quantised.get(&value),
             World::Float => None,
         };
-        other
-            .or_else(|| self.float.get(&value))
-            .map(Held::get)
-            .transpose()
+        other.or_else(|| self.float.get(&value))
     }
 
     /// Whether the float values are those of another lane, `except` one.

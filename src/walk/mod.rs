@@ -25,6 +25,7 @@ use tract_onnx::prelude::Tensor;
 
 use lane::Lane;
 pub use lane::World;
+pub(crate) use lane::{Held, gather};
 pub use program::{Program, floats};
 use spill::Spill;
 
@@ -200,12 +201,7 @@ impl<'p> Walk<'p> {
     }
 
     /// Operand `i` of the site that the walk stands at.
-    pub fn operand(
-        &self,
-        lane: usize,
-        i: usize,
-        world: World,
-    ) -> Result<Option<Arc<Tensor>>, WalkError> {
+    pub(crate) fn operand(&self, lane: usize, i: usize, world: World) -> Option<Held> {
         self.program.operand(&self.lanes[lane], self.step, i, world)
     }
 

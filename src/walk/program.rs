@@ -109,7 +109,8 @@ impl Program {
         let inputs = reads
             .iter()
             .map(|&i| {
-                let value = self.value(lane, i, world)?;
+                let value = self.value(lane, i, world).map(|held| held.get());
+                let value = value.transpose()?;
                 if self.consumes(step, i) {
                     // The operator may then work in place.
                     lane.values(world).remove(&i);
@@ -149,28 +150,15 @@ impl Program {
         }
     }
 
-    fn value(
-        &self,
-        lane: &Lane,
-        value: Value,
-        world: World,
-    ) -> Result<Option<Arc<Tensor>>, WalkError> {
-        let constant = self.network.constants.get(&value);
-        constant.map_or_else(|| lane.value(value, world), |c| Ok(Some(c.clone())))
+    fn value(&self, lane: &Lane, value: Value, world: World) -> Option<Held> {
+        let constant = self.network.constants.get(&value).cloned();
+        let constant = constant.map(Held::Memory);
+        constant.or_else(|| lane.value(value, world).cloned())
     }
 
     /// Operand `i` of the site at `step`.
-    pub(super) fn operand(
-        &self,
-        lane: &Lane,
-        step: usize,
-        i: usize,
-        world: World,
-    ) -> Result<Option<Arc<Tensor>>, WalkError> {
-        match self.step(step).reads.get(i) {
-            Some(&value) => self.value(lane, value, world),
-            None => Ok(None),
-        }
+    pub(super) fn operand(&self, lane: &Lane, step: usize, i: usize, world: World) -> Option<Held> {
+        self.value(lane, *self.step(step).reads.get(i)?, world)
     }
 
     /// Whether the site's inputs differ between the worlds.
@@ -193,7 +181,8 @@ impl Program {
     pub(super) fn outputs(&self, lane: &Lane, world: World) -> Result<Vec<f32>, WalkError> {
         let mut all = Vec::new();
         for &output in &self.network.outputs {
-            let value = self.value(lane, output, world)?;
+            let value = self.value(lane, output, world).map(|held| held.get());
+            let value = value.transpose()?;
             // Outputs that are no floats (a label, say) have no signal to compare.
             if let Some(values) = value.as_deref().and_then(|v| floats(v).ok()) {
                 all.extend_from_slice(values);

@@ -3,7 +3,7 @@
 //! A file that nobody needs any more is written over by the next value: making and removing one each time took half of calibration.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +78,28 @@ impl OnDisk {
         };
         read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))
     }
+
+    /// These rows, one after the other.
+    pub(crate) fn read_rows(&self, columns: usize, rows: &[usize]) -> Result<Vec<f32>, WalkError> {
+        let read = |path: &Path| {
+            let mut file = File::open(path)?;
+            let mut bytes = vec![0; columns * size_of::<f32>()];
+            let mut values = Vec::with_capacity(rows.len() * columns);
+            for row in rows {
+                file.seek(SeekFrom::Start((row * bytes.len()) as u64))?;
+                file.read_exact(&mut bytes)?;
+                let (floats, _) = bytes.as_chunks();
+                values.extend(floats.iter().map(|&bytes| f32::from_ne_bytes(bytes)));
+            }
+            Ok(values)
+        };
+        read(&self.file).map_err(|e| WalkError::Spill(self.file.clone(), e))
+    }
+
+    /// Dims.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
 }
 
 impl Drop for OnDisk {
@@ -115,6 +137,9 @@ mod tests {
             (&*first.read().unwrap(), &*second.read().unwrap()),
             (&long, &other)
         );
+        let values = crate::walk::floats(&long).unwrap();
+        let rows = [values[600..700].to_vec(), values[100..200].to_vec()].concat();
+        assert_eq!(first.read_rows(100, &[6, 1]).unwrap(), rows);
         assert_eq!(files(&spill), 2);
         drop(first);
         // A shorter value in the file of a longer one.

@@ -25,7 +25,8 @@ fn arriving(
     .unwrap();
     let mut seen = BTreeMap::new();
     while let Some(index) = walk.advance().unwrap() {
-        let operands = (0..2).filter_map(|i| walk.operand(0, i, World::Float).unwrap());
+        let operands = (0..2).filter_map(|i| walk.operand(0, i, World::Float));
+        let operands = operands.map(|held| held.get().unwrap());
         seen.insert(index, operands.collect());
         walk.complete(|walk, lane| state.float_output(walk, index, lane))
             .unwrap();

@@ -39,6 +39,9 @@ pub struct Args {
     /// How strongly weights are drawn to their levels towards the end, so that fewer go back and forth between two: 0.2 halves that
     #[arg(long, value_name = "SHARE", default_value_t = Options::default().damping, value_parser = share)]
     damping: f32,
+    /// Let the levels of the weights' codebooks learn too (no gain on the digits model: weights that learn find their levels)
+    #[arg(long)]
+    learn_levels: bool,
     /// Stop after so many checks (of twenty) without a better one on the samples held out, and keep the best one's numbers
     #[arg(long, value_name = "CHECKS")]
     patience: Option<NonZeroUsize>,
@@ -117,11 +120,15 @@ fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
 
 fn options(args: &Args) -> Options {
     let usual = Options::default();
+    let rates = match args.learn_levels {
+        true => usual.rates.with_levels(),
+        false => usual.rates,
+    };
     Options {
         steps: args.steps,
         batch: args.batch.get(),
         seed: args.quantize.calibration.seed,
-        rates: usual.rates.times(args.rate),
+        rates: rates.times(args.rate),
         objective: args.objective.into(),
         damping: args.damping,
         patience: args.patience.map(NonZeroUsize::get),

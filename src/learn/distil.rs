@@ -60,6 +60,7 @@ impl Default for Options {
                 step: 2e-3,
                 interval: 0.0,
                 branch: 3e-3,
+                level: 0.0,
             },
             seed: 0,
         }

@@ -64,6 +64,7 @@ impl Options {
                 weight: 0.0,
                 scale: 0.0,
                 interval: 0.02,
+                level: 0.0,
                 ..usual.rates
             },
             ..usual

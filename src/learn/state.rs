@@ -1,8 +1,8 @@
 //! What is learned at a site, and how it becomes what the plan holds.
 //!
 //! A weight is `ŵ = s·T[nearest(u)]` with the latent `u [out, in]` in steps of its row: `∂u = s·∂ŵ` within the range of the
-//! levels (straight through the rounding), `∂s = Σ T·∂ŵ`. Scales and steps are learned as logarithms. At the start `u` lies on
-//! the plan's own codes, so that nothing changes unless a step is taken.
+//! levels (straight through the rounding), `∂s = Σ T·∂ŵ`, and `∂T_j = Σ s·∂ŵ` over the weights at level `j` of a codebook. Scales and
+//! steps are learned as logarithms. At the start `u` lies on the plan's own codes, so that nothing changes unless a step is taken.
 
 use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
@@ -30,9 +30,19 @@ pub struct Rates {
     pub interval: f32,
     /// Factors of a low-rank branch, relative to their size.
     pub branch: f32,
+    /// Levels of a weight's codebook, in units of its grid; 0 leaves them where they are.
+    pub level: f32,
 }
 
 impl Rates {
+    /// The same with levels of codebooks that learn.
+    pub fn with_levels(self) -> Self {
+        Self {
+            level: 0.05,
+            ..self
+        }
+    }
+
     /// All of them `factor` times as fast.
     pub fn times(self, factor: f32) -> Self {
         Self {
@@ -42,6 +52,7 @@ impl Rates {
             step: factor * self.step,
             interval: factor * self.interval,
             branch: factor * self.branch,
+            level: factor * self.level,
         }
     }
 }
@@ -105,6 +116,8 @@ pub struct LinearState {
     bias: Parameter,
     bias_unit: Vec<f32>,
     branch: Option<BranchState>,
+    /// Levels of the codebook before they are rounded to its grid, ascending; empty unless they learn.
+    levels: Parameter,
     /// Sign of each code's last move, `[out, in]`.
     moved: Vec<i8>,
     /// Codes that moved back against it.
@@ -250,6 +263,7 @@ impl State {
                     ("units", &mut it.units),
                     ("scale", &mut it.scale),
                     ("bias", &mut it.bias),
+                    ("levels", &mut it.levels),
                 ];
                 if let Some(branch) = &mut it.branch {
                     parameters.extend([("down", &mut branch.down), ("up", &mut branch.up)]);
@@ -433,6 +447,15 @@ impl LinearState {
             bias: Parameter::new(vec![0.0; out], rates.bias),
             bias_unit: norms.collect(),
             branch,
+            levels: Parameter::new(
+                table
+                    .iter()
+                    .flatten()
+                    .filter(|_| rates.level > 0.0)
+                    .map(|&level| f32::from(level))
+                    .collect(),
+                rates.level,
+            ),
             moved: vec![0; codes.len()],
             turned_back: 0,
             k,
@@ -451,7 +474,18 @@ impl LinearState {
     }
 
     fn codes(&self) -> Vec<i8> {
-        self.grid.nearest_of_all(&self.units.values)
+        self.grid().nearest_of_all(&self.units.values)
+    }
+
+    /// With the levels of now.
+    fn grid(&self) -> Grid {
+        let levels = self.levels.values.iter().map(|level| level.round() as i8);
+        let levels: Vec<i8> = levels.collect();
+        let mut grid = self.grid.clone();
+        if !levels.is_empty() {
+            grid.table = Some(levels);
+        }
+        grid
     }
 
     fn biases(&self) -> Vec<f32> {
@@ -514,6 +548,7 @@ impl LinearState {
         self.units.step(&units, t, pace);
         self.damp(pace * damping);
         self.watch(&codes);
+        self.step_levels(weight, &codes, step);
         self.scale.step(&logs, t, pace);
         let bias: Vec<f32> = bias
             .iter()
@@ -521,6 +556,29 @@ impl LinearState {
             .map(|(g, u)| g * u)
             .collect();
         self.bias.step(&bias, t, pace);
+    }
+
+    /// Moves the levels of the codebook, and with them the weights that lie on them: their codes are not counted as moved.
+    fn step_levels(&mut self, weight: &[f32], codes: &[i8], step: Step) {
+        let Some(table) = self.grid().table.filter(|_| !self.levels.values.is_empty()) else {
+            return;
+        };
+        // By code.
+        let mut sums = [0.0f32; 256];
+        let scales = self.scales();
+        let runs = weight.chunks_exact(self.k).zip(codes.chunks_exact(self.k));
+        let runs = runs.flat_map(|(g, codes)| g.chunks(self.run()).zip(codes.chunks(self.run())));
+        for ((gradients, codes), scale) in runs.zip(&scales) {
+            for (g, code) in gradients.iter().zip(codes) {
+                sums[usize::from(code.cast_unsigned())] += g * scale;
+            }
+        }
+        let gradient = table
+            .iter()
+            .map(|level| sums[usize::from(level.cast_unsigned())]);
+        let gradient: Vec<f32> = gradient.collect();
+        self.levels.step(&gradient, step.t, step.pace);
+        spread(&mut self.levels.values, &self.planned.weight);
     }
 
     /// The variation-aware regulariser (arXiv 2307.00331 §4.3): latent weights are drawn to their levels, so that fewer stand where
@@ -551,6 +609,7 @@ impl LinearState {
             weight: Weight {
                 codes: self.codes(),
                 scale: self.scales(),
+                table: self.grid().table,
                 ..self.planned.weight.clone()
             },
             bias: self.biases(),
@@ -589,6 +648,22 @@ impl BranchState {
             down: self.down.values.clone(),
             up: self.up.values.clone(),
         }
+    }
+}
+
+/// Keeps levels a unit of the grid apart, and within the largest of the planned ones: sums of products were made to fit with those.
+fn spread(levels: &mut [f32], planned: &Weight) {
+    let table = planned.table.iter().flatten();
+    let most = table.fold(0.0f32, |most, &level| most.max(f32::from(level).abs()));
+    let mut least = -most;
+    for level in levels.iter_mut() {
+        *level = level.max(least);
+        least = *level + 1.0;
+    }
+    let mut greatest = most;
+    for level in levels.iter_mut().rev() {
+        *level = level.min(greatest);
+        greatest = *level - 1.0;
     }
 }
 

@@ -905,3 +905,70 @@ fn scales_of_blocks_learn() {
     assert_eq!(learned.weight.scale[..3], weight.scale[..3]);
     assert!(learned.weight.scale[3] > weight.scale[3], "{learned:?}");
 }
+
+/// Levels of a codebook follow what the weights on them are pushed to, and stay apart and within the planned ones.
+#[test]
+fn levels_of_a_codebook_learn() {
+    let table = vec![-8, -2, 2, 8];
+    let weight = Weight {
+        bits: 2,
+        out: 2,
+        codes: vec![-8, -2, 2, 8, 2, -2, 2, 8],
+        block: None,
+        scale: vec![1.0, 0.5],
+        zero_point: Vec::new(),
+        table: Some(table.clone()),
+    };
+    let plan = LinearPlan {
+        activation: Activation::Float,
+        weight: weight.clone(),
+        bias: vec![0.0; 2],
+        low_rank: None,
+        pre_scale: None,
+    };
+    let rates = Rates {
+        weight: 0.0,
+        scale: 0.0,
+        level: 0.5,
+        ..Options::default().rates
+    };
+    let decision = Decision::Linear(plan);
+    let learned = |level: f32, push: [f32; 4], steps: usize| {
+        let rates = Rates { level, ..rates };
+        let mut state = State::new(Some(&decision), None, &rates).unwrap();
+        let gradient: Vec<f32> = weight
+            .codes
+            .iter()
+            .map(|code| push[table.iter().position(|level| level == code).unwrap()])
+            .collect();
+        for t in 1..=steps {
+            let step = Step {
+                t,
+                pace: 1.0,
+                damping: 0.0,
+            };
+            state.step(&[gradient.clone(), vec![0.0; 2], vec![0.0]], step);
+        }
+        let Some(Decision::Linear(learned)) = state.decision() else {
+            panic!("a Linear stays one");
+        };
+        let Leaves::Linear(leaves) = state.leaves(false).unwrap() else {
+            panic!("a Linear stays one");
+        };
+        let value = leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(value, learned.weight.dequantise());
+        assert_eq!(state.turned_back(), Some((0, 8)));
+        learned.weight
+    };
+    // Half a unit a step, against the gradient, as Adam's first steps are.
+    let moved = learned(0.5, [0.0, 1.0, -1.0, 0.0], 4);
+    assert_eq!(moved.table, Some(vec![-8, -4, 4, 8]));
+    assert_eq!(moved.codes, [-8, -4, 4, 8, 4, -4, 4, 8]);
+    assert_eq!(learned(0.0, [0.0, 1.0, -1.0, 0.0], 4), weight);
+    let pressed = learned(0.5, [1.0, -1.0, 1.0, -1.0], 40);
+    assert_eq!(
+        pressed.table.as_deref().map(|it| (it[0], it[3])),
+        Some((-8, 8))
+    );
+    assert!(pressed.table.unwrap().is_sorted_by(|a, b| a < b));
+}

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{elements, read};
-use crate::linalg::{add_gemm_tn, gemm, gemm_nt};
+use crate::linalg::{add_gemm_nt, add_gemm_tn, gemm};
 use crate::run::vector::vectorised;
 
 /// `x [rows, in]`, `W [out, in]`, `b [out]` → `[rows, out]`.
@@ -26,12 +26,9 @@ impl CustomOp3 for Linear {
         let (rows, k) = x_layout.shape().dims2()?;
         let (out, _) = w_layout.shape().dims2()?;
         let bias = elements(b, b_layout)?;
-        let mut y = gemm_nt(elements(x, x_layout)?, elements(w, w_layout)?, rows, k, out);
-        vectorised(|| {
-            for y in y.chunks_exact_mut(out) {
-                y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
-        });
+        let mut y = bias.repeat(rows);
+        let (x, w) = (elements(x, x_layout)?, elements(w, w_layout)?);
+        add_gemm_nt(&mut y, x, w, rows, k, out);
         Ok((CpuStorage::F32(y), (rows, out).into()))
     }
 

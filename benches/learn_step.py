@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""One step of a block that learns its quantisers: vitq next to PyTorch, time and memory.
+
+    python -m venv .venv-torch && .venv-torch/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
+    cargo build --release --features learn
+    python benches/learn_step.py --torch .venv-torch/bin/python [--sizes deit_tiny deit_small] [--steps 20] [--rounds 3] [--json OUT]
+
+vitq: `quantize --method reconstruct` of a whole model with so many steps a block and with none; the difference, over the steps of its twelve
+blocks (what the patch embedding and the head learn beside them is counted in). PyTorch: learn_step_torch.py, a block of the same size
+with the same numbers to learn. Both draw 16 samples a step and have 2 threads; they take turns, and the median counts. Memory is that of the
+whole process at its peak, for vitq with the float model, calibration and the samples' values.
+"""
+
+# Only the standard library here: a child's peak memory starts at the size of its parent.
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from quantize import HERE, measured, python
+
+SIZES = {"deit_tiny": (192, 3), "deit_small": (384, 6), "vit_base": (768, 12)}  # width, heads
+BLOCKS, BATCH, THREADS, IMAGES = 12, 16, 2, 8
+
+
+def steps(args, work, count):
+    """Seconds and peak megabytes of vitq with so many steps a block."""
+    files = [work / "float.onnx", "--calib", work / "images", "-o", work / "vitq.onnx", "--samples", IMAGES]
+    form = ["--bits", "w4a4", "--scope", "all", "--codes", "uniform", "--preprocess", "inception", "--quiet"]
+    learning = ["--method", "reconstruct", "--block-steps", count]
+    return measured([str(word) for word in [args.vitq, "quantize", *files, *form, *learning]])
+
+
+def compare(args, size, work):
+    """The figures of one size."""
+    python("models.py", size, work / "float.onnx")
+    python("images.py", work / "images", "--count", IMAGES)
+    torch = [args.torch, HERE / "learn_step_torch.py", *SIZES[size], BATCH, args.steps, THREADS]
+    rows = []
+    for _ in range(args.rounds):
+        without, learned = steps(args, work, 0), steps(args, work, args.steps)
+        other = measured([str(word) for word in torch])
+        rows.append(
+            {
+                "vitq_ms": 1e3 * (learned["wall_s"] - without["wall_s"]) / (args.steps * BLOCKS),
+                "torch_ms": 1e3 * float(other["output"]),
+                "vitq_mb": learned["peak_mb"],
+                "torch_mb": other["peak_mb"],
+            }
+        )
+    figures = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    ratios = [row["torch_ms"] / row["vitq_ms"] for row in rows]
+    return figures | {"times_faster": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+def main():
+    """Print a row for each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", required=True, help="a Python interpreter that has torch")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["deit_tiny", "deit_small"])
+    parser.add_argument("--steps", type=int, default=20, help="steps of each block")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vitq", type=pathlib.Path, default=HERE.parent / "target/release/vitq")
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    print(f"one step of one block, {BATCH} samples, {THREADS} threads, median of {args.rounds} rounds")
+    table = {}
+    for size in args.sizes:
+        with tempfile.TemporaryDirectory() as work:
+            row = table[size] = compare(args, size, pathlib.Path(work))
+        print(
+            f"{size:<12} vitq {row['vitq_ms']:7.0f} ms {row['vitq_mb']:6.0f} MB   torch {row['torch_ms']:7.0f} ms {row['torch_mb']:6.0f} MB"
+            f"   vitq {row['times_faster']:.2f} times as fast ({row['least']:.2f} to {row['most']:.2f})",
+            flush=True,
+        )
+    if args.json:
+        args.json.write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

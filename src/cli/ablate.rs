@@ -50,10 +50,7 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
-    #[cfg(feature = "learn")]
-    if let Some(verdict) = threads::again(calibration.learns())? {
-        return Ok(verdict);
-    }
+    threads::again(calibration.learns());
     calibration.threads.apply()?;
     let model = FloatModel::open(&args.model)?;
     let samples = calibration.source().open(&model)?;

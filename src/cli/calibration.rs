@@ -147,6 +147,12 @@ impl Args {
         self.method.method != Method::ClosedForm
     }
 
+    /// Whether blocks learn behind calibration: not in this build.
+    #[cfg(not(feature = "learn"))]
+    pub fn learns(&self) -> bool {
+        false
+    }
+
     #[cfg(feature = "learn")]
     fn reconstructing(&self, quantizer: Quantizer, settings: &Settings) -> Quantizer {
         let options = match self.method.method {

@@ -32,10 +32,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
-    #[cfg(feature = "learn")]
-    if let Some(verdict) = threads::again(calibration.learns())? {
-        return Ok(verdict);
-    }
+    threads::again(calibration.learns());
     calibration.threads.apply()?;
     let arrays = plan_file::arrays_path(&args.out);
     ensure!(

@@ -46,10 +46,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    #[cfg(feature = "learn")]
-    if let Some(verdict) = threads::again(args.calibration.learns())? {
-        return Ok(verdict);
-    }
+    threads::again(args.calibration.learns());
     quantise(args, &args.calibration.quantizer())?;
     Ok(Verdict::Met)
 }

@@ -4,9 +4,6 @@ use std::num::NonZeroUsize;
 
 use anyhow::Context;
 
-#[cfg(feature = "learn")]
-use super::Verdict;
-
 /// Threads of a command that runs models.
 #[derive(clap::Args)]
 #[group(skip)]
@@ -29,27 +26,27 @@ impl Args {
     }
 }
 
-/// candle's own threads spin while they wait for each other, which took half of the time where samples already run side by
-/// side; and pages that the allocator gives back between two steps are cleared by the kernel when the next one takes them, which took a
-/// tenth. Both are only told by the environment, so a command that learns runs once more with it set.
-#[cfg(feature = "learn")]
-pub fn again(learns: bool) -> anyhow::Result<Option<Verdict>> {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    const PURGE: &str = "MIMALLOC_PURGE_DELAY";
-    if !learns || std::env::var_os(THREADS).is_some() {
-        return Ok(None);
+/// Starts the program anew, in its place, with what is only told by the environment and by whoever starts it has not been told:
+///
+/// - Memory stays with the program. What the allocator gives back while calibration or learning goes from site to site, the kernel clears
+///   before it is handed out again: 6 to 8 % of the time (ViT-B with 128 images, ViT-Tiny with 100), for 6 to
+///   7 % less memory.
+/// - candle's own threads spin while they wait for each other, which took half of the time where samples already run side by side.
+///
+/// Where a program cannot be replaced so, the work goes on without.
+pub fn again(learns: bool) {
+    let mut wanted = vec![("MIMALLOC_PURGE_DELAY", "-1")];
+    if learns {
+        wanted.push(("CANDLE_NUM_THREADS", "1"));
     }
-    let program = std::env::current_exe().context("the program's own file is not known")?;
-    let mut command = std::process::Command::new(program);
-    command.args(std::env::args_os().skip(1)).env(THREADS, "1");
-    if std::env::var_os(PURGE).is_none() {
-        command.env(PURGE, "-1");
-    }
-    let status = command.status()?;
-    match status.code() {
-        Some(0) => Ok(Some(Verdict::Met)),
-        Some(1) => Ok(Some(Verdict::Missed)),
-        Some(code) => std::process::exit(code),
-        None => anyhow::bail!("the command was ended from outside"),
+    wanted.retain(|(name, _)| std::env::var_os(name).is_none());
+    #[cfg(unix)]
+    if let (false, Ok(program)) = (wanted.is_empty(), std::env::current_exe()) {
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new(program);
+        let _cannot = command
+            .args(std::env::args_os().skip(1))
+            .envs(wanted)
+            .exec();
     }
 }

@@ -79,9 +79,7 @@ impl From<ObjectiveName> for Objective {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    if let Some(verdict) = threads::again(true)? {
-        return Ok(verdict);
-    }
+    threads::again(true);
     check_outputs(args)?;
     let learning = Learning {
         options: options(args),

@@ -83,10 +83,12 @@ impl OnDisk {
     pub(crate) fn read_rows(&self, columns: usize, rows: &[usize]) -> Result<Vec<f32>, WalkError> {
         let read = |path: &Path| {
             let mut file = File::open(path)?;
-            let mut bytes = vec![0; columns * size_of::<f32>()];
+            let width = columns * size_of::<f32>();
+            let mut bytes = Vec::new();
             let mut values = Vec::with_capacity(rows.len() * columns);
-            for row in rows {
-                file.seek(SeekFrom::Start((row * bytes.len()) as u64))?;
+            for neighbours in rows.chunk_by(|a, b| a + 1 == *b) {
+                bytes.resize(neighbours.len() * width, 0);
+                file.seek(SeekFrom::Start((neighbours[0] * width) as u64))?;
                 file.read_exact(&mut bytes)?;
                 let (floats, _) = bytes.as_chunks();
                 values.extend(floats.iter().map(|&bytes| f32::from_ne_bytes(bytes)));
@@ -138,8 +140,8 @@ mod tests {
             (&long, &other)
         );
         let values = crate::walk::floats(&long).unwrap();
-        let rows = [values[600..700].to_vec(), values[100..200].to_vec()].concat();
-        assert_eq!(first.read_rows(100, &[6, 1]).unwrap(), rows);
+        let rows = [values[600..700].to_vec(), values[100..300].to_vec()].concat();
+        assert_eq!(first.read_rows(100, &[6, 1, 2]).unwrap(), rows);
         assert_eq!(files(&spill), 2);
         drop(first);
         // A shorter value in the file of a longer one.

@@ -35,6 +35,7 @@ fn a_model_that_learned_is_written_with_its_course() {
         "60",
         "--rate",
         "4",
+        "--learn-levels",
     ];
     let run = train(&folder, &[&args[..], &files].concat()).succeeds();
     assert!(

@@ -26,11 +26,10 @@ impl Args {
     }
 }
 
-/// Starts the program anew, in its place, with what is only told by the environment and by whoever starts it has not been told:
+/// Starts the program anew, in its own place, with what only the environment can tell, unless that is set there already:
 ///
 /// - Memory stays with the program. What the allocator gives back while calibration or learning goes from site to site, the kernel clears
-///   before it is handed out again: 6 to 8 % of the time (ViT-B with 128 images, ViT-Tiny with 100), for 6 to
-///   7 % less memory.
+///   before it is handed out again: 6 to 8 % of the time (ViT-B with 128 images, ViT-Tiny with 100), against 6 to 7 % less memory.
 /// - candle's own threads spin while they wait for each other, which took half of the time where samples already run side by side.
 ///
 /// Where a program cannot be replaced so, the work goes on without.

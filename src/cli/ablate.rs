@@ -9,7 +9,6 @@ use vitq::verify::Verification;
 use vitq::{FloatModel, Source};
 
 use super::progress::Bar;
-#[cfg(feature = "learn")]
 use super::threads;
 use super::{Verdict, calibration, print};
 

@@ -7,7 +7,6 @@ use vitq::report::SitesReport;
 use vitq::{FloatModel, output, plan_file};
 
 use super::progress::Bar;
-#[cfg(feature = "learn")]
 use super::threads;
 use super::{Verdict, calibration, print};
 

@@ -6,7 +6,6 @@ use vitq::report::Report;
 use vitq::{Job, Quantizer, Source, output};
 
 use super::progress::Bar;
-#[cfg(feature = "learn")]
 use super::threads;
 use super::{Verdict, bench, calibration, print};
 

@@ -560,9 +560,9 @@ impl LinearState {
 
     /// Moves the levels of the codebook, and with them the weights that lie on them: their codes are not counted as moved.
     fn step_levels(&mut self, weight: &[f32], codes: &[i8], step: Step) {
-        let Some(table) = self.grid().table.filter(|_| !self.levels.values.is_empty()) else {
+        if self.levels.values.is_empty() {
             return;
-        };
+        }
         // By code.
         let mut sums = [0.0f32; 256];
         let scales = self.scales();
@@ -573,9 +573,8 @@ impl LinearState {
                 sums[usize::from(code.cast_unsigned())] += g * scale;
             }
         }
-        let gradient = table
-            .iter()
-            .map(|level| sums[usize::from(level.cast_unsigned())]);
+        let table = self.grid().table.into_iter().flatten();
+        let gradient = table.map(|level| sums[usize::from(level.cast_unsigned())]);
         let gradient: Vec<f32> = gradient.collect();
         self.levels.step(&gradient, step.t, step.pace);
         spread(&mut self.levels.values, &self.planned.weight);

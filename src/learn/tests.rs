@@ -862,6 +862,37 @@ fn weights_that_turn_back_are_counted() {
     assert_eq!(state.turned_back(), Some((0, 2)));
 }
 
+/// A Linear of two outputs whose weight alone is quantised.
+fn weight_alone(weight: &Weight) -> Decision {
+    Decision::Linear(LinearPlan {
+        activation: Activation::Float,
+        weight: weight.clone(),
+        bias: vec![0.0; 2],
+        low_rank: None,
+        pre_scale: None,
+    })
+}
+
+/// Steps of it against one gradient of the weight; the weight then, which is what is run.
+fn pushed(state: &mut State, gradient: &[f32], steps: usize) -> Weight {
+    for t in 1..=steps {
+        let step = Step {
+            t,
+            pace: 1.0,
+            damping: 0.0,
+        };
+        state.step(&[gradient.to_vec(), vec![0.0; 2], vec![0.0]], step);
+    }
+    let (Some(Decision::Linear(learned)), Leaves::Linear(leaves)) =
+        (state.decision(), state.leaves(false).unwrap())
+    else {
+        panic!("a Linear stays one");
+    };
+    let run = leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(run, learned.weight.dequantise());
+    learned.weight
+}
+
 /// A weight in blocks learns a scale for each of them, and hands on what it stands for.
 #[test]
 fn scales_of_blocks_learn() {
@@ -874,36 +905,13 @@ fn scales_of_blocks_learn() {
         zero_point: Vec::new(),
         table: None,
     };
-    let plan = LinearPlan {
-        activation: Activation::Float,
-        weight: weight.clone(),
-        bias: vec![0.0; 2],
-        low_rank: None,
-        pre_scale: None,
-    };
-    let decision = Decision::Linear(plan);
+    let decision = weight_alone(&weight);
     let mut state = State::new(Some(&decision), None, &Options::default().rates).unwrap();
-    let value = |state: &State| match state.leaves(false).unwrap() {
-        Leaves::Linear(leaves) => leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap(),
-        _ => Vec::new(),
-    };
-    assert_eq!(value(&state), weight.dequantise());
+    assert_eq!(pushed(&mut state, &[], 0), weight);
     // Only the second block of the second row is pushed.
-    let gradient = vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
-    for t in 1..=3 {
-        let step = Step {
-            t,
-            pace: 1.0,
-            damping: 0.0,
-        };
-        state.step(&[gradient.clone(), vec![0.0; 2], vec![0.0]], step);
-    }
-    let Some(Decision::Linear(learned)) = state.decision() else {
-        panic!("a Linear stays one");
-    };
-    assert_eq!(value(&state), learned.weight.dequantise());
-    assert_eq!(learned.weight.scale[..3], weight.scale[..3]);
-    assert!(learned.weight.scale[3] > weight.scale[3], "{learned:?}");
+    let learned = pushed(&mut state, &[0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 3);
+    assert_eq!(learned.scale[..3], weight.scale[..3]);
+    assert!(learned.scale[3] > weight.scale[3], "{learned:?}");
 }
 
 /// Levels of a codebook follow what the weights on them are pushed to, and stay apart and within the planned ones.
@@ -919,20 +927,13 @@ fn levels_of_a_codebook_learn() {
         zero_point: Vec::new(),
         table: Some(table.clone()),
     };
-    let plan = LinearPlan {
-        activation: Activation::Float,
-        weight: weight.clone(),
-        bias: vec![0.0; 2],
-        low_rank: None,
-        pre_scale: None,
-    };
     let rates = Rates {
         weight: 0.0,
         scale: 0.0,
         level: 0.5,
         ..Options::default().rates
     };
-    let decision = Decision::Linear(plan);
+    let decision = weight_alone(&weight);
     let learned = |level: f32, push: [f32; 4], steps: usize| {
         let rates = Rates { level, ..rates };
         let mut state = State::new(Some(&decision), None, &rates).unwrap();
@@ -941,24 +942,9 @@ fn levels_of_a_codebook_learn() {
             .iter()
             .map(|code| push[table.iter().position(|level| level == code).unwrap()])
             .collect();
-        for t in 1..=steps {
-            let step = Step {
-                t,
-                pace: 1.0,
-                damping: 0.0,
-            };
-            state.step(&[gradient.clone(), vec![0.0; 2], vec![0.0]], step);
-        }
-        let Some(Decision::Linear(learned)) = state.decision() else {
-            panic!("a Linear stays one");
-        };
-        let Leaves::Linear(leaves) = state.leaves(false).unwrap() else {
-            panic!("a Linear stays one");
-        };
-        let value = leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(value, learned.weight.dequantise());
+        let learned = pushed(&mut state, &gradient, steps);
         assert_eq!(state.turned_back(), Some((0, 8)));
-        learned.weight
+        learned
     };
     // Half a unit a step, against the gradient, as Adam's first steps are.
     let moved = learned(0.5, [0.0, 1.0, -1.0, 0.0], 4);

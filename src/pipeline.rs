@@ -67,6 +67,8 @@ pub struct Quantizer {
     reconstruction: Option<crate::learn::BlockOptions>,
     #[cfg(feature = "learn")]
     learning: Option<Learning>,
+    #[cfg(feature = "learn")]
+    checkpoint: Option<crate::learn::Checkpoint>,
     pub(crate) target: Target,
 }
 
@@ -78,8 +80,6 @@ pub struct Learning {
     pub options: crate::learn::Options,
     /// On how many samples, the first ones; nine of ten unless told otherwise.
     pub samples: Option<usize>,
-    /// Where to keep what was learned so far.
-    pub checkpoint: Option<crate::learn::Checkpoint>,
 }
 
 #[cfg(feature = "learn")]
@@ -141,6 +141,8 @@ impl Quantizer {
             reconstruction: None,
             #[cfg(feature = "learn")]
             learning: None,
+            #[cfg(feature = "learn")]
+            checkpoint: None,
             target: ONNX_RUNTIME,
         }
     }
@@ -194,6 +196,14 @@ impl Quantizer {
     #[cfg(feature = "learn")]
     pub fn learning(mut self, learning: Learning) -> Self {
         self.learning = Some(learning);
+        self
+    }
+
+    /// Keeps what was learned so far, and goes on from it where the checkpoint says so. Blocks that learn before the whole network does
+    /// have a file beside it.
+    #[cfg(feature = "learn")]
+    pub fn checkpoint(mut self, checkpoint: Option<crate::learn::Checkpoint>) -> Self {
+        self.checkpoint = checkpoint;
         self
     }
 
@@ -326,7 +336,12 @@ impl Quantizer {
             let form = (written.graph(), written.structure());
             let feeds = Batches::new(samples, 0..block_samples(samples), model.batch());
             let plan = &mut outcome.plan;
-            let report = crate::learn::reconstruct(form, plan, &feeds, options, progress)?;
+            let checkpoint = match self.learning {
+                Some(_) => self.checkpoint.as_ref().map(|it| it.beside("blocks")),
+                None => self.checkpoint.clone(),
+            };
+            let how = (options, checkpoint.as_ref());
+            let report = crate::learn::reconstruct(form, plan, &feeds, how, progress)?;
             outcome.reconstructed = Some(report);
         }
         Ok(())
@@ -370,7 +385,7 @@ impl Quantizer {
             let written = model.written(outcome.plan.rotation)?;
             let form = (written.graph(), written.structure());
             let feeds = Batches::new(samples, 0..learning.count(samples), model.batch());
-            let how = (&learning.options, learning.checkpoint.as_ref());
+            let how = (&learning.options, self.checkpoint.as_ref());
             let course = crate::learn::distil(form, &mut outcome.plan, &feeds, how, progress)?;
             outcome.learned = Some(course);
         }

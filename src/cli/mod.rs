@@ -5,6 +5,8 @@ mod analyze;
 mod apply;
 mod bench;
 mod calibration;
+#[cfg(feature = "learn")]
+mod checkpoint;
 mod inspect;
 #[cfg(feature = "learn")]
 mod method;

@@ -6,6 +6,8 @@ use anyhow::ensure;
 use vitq::report::SitesReport;
 use vitq::{FloatModel, output, plan_file};
 
+#[cfg(feature = "learn")]
+use super::checkpoint;
 use super::progress::Bar;
 use super::threads;
 use super::{Verdict, calibration, print};
@@ -26,6 +28,9 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     calibration: calibration::Args,
+    #[cfg(feature = "learn")]
+    #[command(flatten)]
+    checkpoint: checkpoint::Args,
 }
 
 /// Runs the command.
@@ -41,11 +46,14 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     );
     output::check(&args.out, &[&args.model])?;
     output::check(&arrays, &[&args.model])?;
+    #[cfg(feature = "learn")]
+    output::check_all(args.checkpoint.path(), &[&args.model, &args.out, &arrays])?;
     let model = FloatModel::open(&args.model)?;
     let samples = calibration.source().open(&model)?;
-    let outcome = calibration
-        .quantizer()
-        .plan(&model, &samples, &Bar::new(calibration.quiet))?;
+    let quantizer = calibration.quantizer();
+    #[cfg(feature = "learn")]
+    let quantizer = quantizer.checkpoint(args.checkpoint.checkpoint(calibration.learns())?);
+    let outcome = quantizer.plan(&model, &samples, &Bar::new(calibration.quiet))?;
     plan_file::save(&outcome.plan, &args.out)?;
     if !calibration.quiet {
         let (json, arrays) = (args.out.display(), arrays.display());

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "learn")]
+use vitq::learn::Checkpoint;
 use vitq::report::Report;
 use vitq::{Job, Quantizer, Source, output};
 
+#[cfg(feature = "learn")]
+use super::checkpoint;
 use super::progress::Bar;
 use super::threads;
 use super::{Verdict, bench, calibration, print};
@@ -41,12 +45,18 @@ pub struct Args {
     bench: bool,
     #[command(flatten)]
     pub calibration: calibration::Args,
+    #[cfg(feature = "learn")]
+    #[command(flatten)]
+    pub checkpoint: checkpoint::Args,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     threads::again(args.calibration.learns());
-    quantise(args, &args.calibration.quantizer())?;
+    let quantizer = args.calibration.quantizer();
+    #[cfg(feature = "learn")]
+    let quantizer = quantizer.checkpoint(checkpoint(args)?);
+    quantise(args, &quantizer)?;
     Ok(Verdict::Met)
 }
 
@@ -79,6 +89,15 @@ pub fn quantise(args: &Args, quantizer: &Quantizer) -> anyhow::Result<Report> {
         print::text(&report.to_string())?;
     }
     Ok(report)
+}
+
+/// The checkpoint of blocks that learn.
+#[cfg(feature = "learn")]
+fn checkpoint(args: &Args) -> anyhow::Result<Option<Checkpoint>> {
+    let mut taken: Vec<&Path> = vec![&args.model, &args.out];
+    taken.extend(args.report.as_deref());
+    output::check_all(args.checkpoint.path(), &taken)?;
+    args.checkpoint.checkpoint(args.calibration.learns())
 }
 
 fn evaluation(args: &Args, path: &Path) -> Source {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use vitq::learn::{Checkpoint, Objective, Options};
+use vitq::learn::{Objective, Options};
 use vitq::{Budget, Learning, output};
 
 use super::{Verdict, quantize, threads};
@@ -45,12 +45,6 @@ pub struct Args {
     /// Stop after so many checks (of twenty) without a better one on the samples held out, and keep the best one's numbers
     #[arg(long, value_name = "CHECKS")]
     patience: Option<NonZeroUsize>,
-    /// Keep what was learned so far in this file
-    #[arg(long, value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
-    /// Go on from the checkpoint of the same command
-    #[arg(long, requires = "checkpoint")]
-    resume: bool,
     /// Write loss, loss held out, agreement and oscillation over the steps as CSV
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -84,17 +78,15 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let learning = Learning {
         options: options(args),
         samples: args.learn_samples.map(NonZeroUsize::get),
-        checkpoint: args.checkpoint.clone().map(|path| Checkpoint {
-            path,
-            resume: args.resume,
-        }),
     };
     let calibration = &args.quantize.calibration;
     ensure!(
         !matches!(calibration.budget, Some(Budget::Drop(_) | Budget::Sqnr(_))),
         "--budget drop= and sqnr= are judged on samples of --calib that learning sees; give size= or speedup=, or use `vitq quantize`"
     );
+    let checkpoint = args.quantize.checkpoint.checkpoint(true)?;
     let quantizer = calibration.quantizer().learning(learning);
+    let quantizer = quantizer.checkpoint(checkpoint);
     let report = quantize::quantise(&args.quantize, &quantizer)?;
     let Some(course) = &report.learned else {
         return Ok(Verdict::Met);
@@ -112,8 +104,12 @@ fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
     let quantize = &args.quantize;
     let mut taken: Vec<&Path> = vec![&quantize.model, &quantize.out];
     taken.extend(quantize.report.as_deref());
-    let files = [&args.log, &args.plot, &args.checkpoint];
-    output::check_all(files.into_iter().flatten().map(PathBuf::as_path), &taken)
+    let files = [
+        args.log.as_deref(),
+        args.plot.as_deref(),
+        quantize.checkpoint.path(),
+    ];
+    output::check_all(files.into_iter().flatten(), &taken)
 }
 
 fn options(args: &Args) -> Options {

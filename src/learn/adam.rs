@@ -26,6 +26,11 @@ impl Parameter {
         }
     }
 
+    /// Whether there is anything to learn.
+    pub fn learns(&self) -> bool {
+        self.rate > 0.0 && !self.values.is_empty()
+    }
+
     /// Step `t` (from 1) against a gradient, `factor` times the rate.
     pub fn step(&mut self, gradient: &[f32], t: usize, factor: f32) {
         let power = |beta: f32| 1.0 - f64::from(beta).powi(t as i32) as f32;

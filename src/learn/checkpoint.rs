@@ -1,4 +1,5 @@
 //! Learning that was interrupted goes on where it stood: all that is learned, Adam's moments and the checks, in a safetensors file.
+//! Of blocks it goes on behind the last one that was learned whole.
 //!
 //! The file belongs to one piece of work, so the plan, the options and the number of samples are known in it again. What was
 //! drawn at random is not kept: it follows from the seed.
@@ -7,13 +8,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vitq_passes::plan::Plan;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::LearnError;
 use super::adam::Parameter;
-use super::distil::{Options, Road};
+use super::distil::Road;
+use super::reconstruct::Course as Blocks;
 use super::state::State;
 use crate::output;
 use crate::report::Check;
@@ -21,10 +24,23 @@ use crate::report::Check;
 /// Where to keep what was learned so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Written at each check.
+    /// Written at each check, or behind each block.
     pub path: PathBuf,
     /// Whether to go on from it.
     pub resume: bool,
+}
+
+impl Checkpoint {
+    /// Another one beside it, for work that comes before.
+    pub fn beside(&self, ending: &str) -> Self {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".");
+        path.push(ending);
+        Checkpoint {
+            path: path.into(),
+            ..*self
+        }
+    }
 }
 
 /// A checkpoint of a certain piece of work.
@@ -35,8 +51,15 @@ pub(super) struct Kept {
 
 /// What the file says beside its tensors.
 #[derive(Serialize, Deserialize)]
-struct Said {
+struct Said<C> {
     work: String,
+    #[serde(flatten)]
+    course: C,
+}
+
+/// How far a whole network is.
+#[derive(Serialize, Deserialize)]
+struct Checks {
     checks: Vec<Check>,
     /// Place of the best check.
     best: usize,
@@ -45,8 +68,16 @@ struct Said {
 /// Key of [`Said`] in the file's metadata.
 const SAID: &str = "vitq.learn";
 
+type Part = (String, Dtype, Vec<u8>);
+
 impl Kept {
-    pub fn new(checkpoint: &Checkpoint, plan: &Plan, options: &Options, samples: usize) -> Self {
+    /// That of learning with `options` from so many samples, from the plan on.
+    pub fn new(
+        checkpoint: &Checkpoint,
+        plan: &Plan,
+        options: &impl Serialize,
+        samples: usize,
+    ) -> Self {
         let work = serde_json::to_vec(&(plan, options, samples)).unwrap_or_default();
         Kept {
             checkpoint: checkpoint.clone(),
@@ -54,14 +85,8 @@ impl Kept {
         }
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes how far a network is.
     pub fn save(&self, states: &mut [State], road: &mut Road) -> Result<(), LearnError> {
-        let said = Said {
-            work: self.work.clone(),
-            checks: road.checks.clone(),
-            best: road.best.0,
-        };
-        let said = serde_json::to_string(&said).map_err(|e| self.failed(e))?;
         let mut tensors = Vec::new();
         for (name, parameter) in named("now", states) {
             for (part, values) in parts(parameter) {
@@ -75,6 +100,73 @@ impl Kept {
         for (name, parameter) in named("best", &mut road.best.1) {
             tensors.push((name, Dtype::F32, bytes(&parameter.values)));
         }
+        let course = Checks {
+            checks: road.checks.clone(),
+            best: road.best.0,
+        };
+        self.write(course, &tensors)
+    }
+
+    /// Goes on from there, if that is asked for.
+    pub fn load(&self, states: &mut [State], road: &mut Road) -> Result<(), LearnError> {
+        let Some(file) = self.file()? else {
+            return Ok(());
+        };
+        let (course, tensors) = self.read::<Checks>(&file)?;
+        if course.best >= course.checks.len() {
+            return Err(self.foreign("there is no best check"));
+        }
+        for (name, parameter) in named("now", states) {
+            let Parameter {
+                values,
+                mean,
+                square,
+                ..
+            } = parameter;
+            for (part, values) in [("values", values), ("mean", mean), ("square", square)] {
+                self.fill(&tensors, &format!("{name}.{part}"), values)?;
+            }
+        }
+        for (name, moved) in moves(states) {
+            let data = tensors.tensor(&name).map_err(|e| self.foreign(e))?;
+            moved
+                .iter_mut()
+                .zip(data.data())
+                .for_each(|(sign, b)| *sign = *b as i8);
+        }
+        for (name, parameter) in named("best", &mut road.best.1) {
+            self.fill(&tensors, &name, &mut parameter.values)?;
+        }
+        (road.checks, road.best.0) = (course.checks, course.best);
+        Ok(())
+    }
+
+    /// Writes which blocks have learned, and what.
+    pub fn save_blocks(&self, states: &mut [State], course: &Blocks) -> Result<(), LearnError> {
+        let tensors = named("now", states);
+        let tensors = tensors.map(|(name, parameter)| (name, Dtype::F32, bytes(&parameter.values)));
+        self.write(course, &tensors.collect::<Vec<_>>())
+    }
+
+    /// Goes on behind those, if that is asked for.
+    pub fn load_blocks(&self, states: &mut [State]) -> Result<Option<Blocks>, LearnError> {
+        let Some(file) = self.file()? else {
+            return Ok(None);
+        };
+        let (course, tensors) = self.read(&file)?;
+        for (name, parameter) in named("now", states) {
+            self.fill(&tensors, &name, &mut parameter.values)?;
+        }
+        Ok(Some(course))
+    }
+
+    /// Whole or not at all.
+    fn write(&self, course: impl Serialize, tensors: &[Part]) -> Result<(), LearnError> {
+        let said = Said {
+            work: self.work.clone(),
+            course,
+        };
+        let said = serde_json::to_string(&said).map_err(|e| self.failed(e))?;
         let views = tensors.iter().map(|(name, dtype, data)| {
             let size = if *dtype == Dtype::F32 { 4 } else { 1 };
             TensorView::new(*dtype, vec![data.len() / size], data).map(|view| (name, view))
@@ -87,60 +179,49 @@ impl Kept {
         output::write(&self.checkpoint.path, &file).map_err(|e| self.failed(e))
     }
 
-    /// Goes on from the file, if that is asked for.
-    pub fn load(&self, states: &mut [State], road: &mut Road) -> Result<(), LearnError> {
-        if !self.checkpoint.resume {
-            return Ok(());
-        }
-        let file = std::fs::read(&self.checkpoint.path).map_err(|e| self.failed(e))?;
-        let foreign = |e: &dyn std::fmt::Display| {
-            self.failed(format!("it is no checkpoint of vitq train ({e})"))
-        };
-        let (_, header) = SafeTensors::read_metadata(&file).map_err(|e| foreign(&e))?;
+    /// The bytes to go on from, if that is asked for.
+    fn file(&self) -> Result<Option<Vec<u8>>, LearnError> {
+        let read = || std::fs::read(&self.checkpoint.path).map_err(|e| self.failed(e));
+        self.checkpoint.resume.then(read).transpose()
+    }
+
+    fn read<'f, C: DeserializeOwned>(
+        &self,
+        file: &'f [u8],
+    ) -> Result<(C, SafeTensors<'f>), LearnError> {
+        let (_, header) = SafeTensors::read_metadata(file).map_err(|e| self.foreign(e))?;
         let said = header.metadata().as_ref().and_then(|it| it.get(SAID));
-        let said = said.ok_or_else(|| foreign(&"it does not say so"))?;
-        let said: Said = serde_json::from_str(said).map_err(|e| foreign(&e))?;
-        if said.work != self.work || said.best >= said.checks.len() {
+        let said = said.ok_or_else(|| self.foreign("it does not say so"))?;
+        let said: Said<serde_json::Value> =
+            serde_json::from_str(said).map_err(|e| self.foreign(e))?;
+        if said.work != self.work {
             return Err(self.failed(
                 "it belongs to another model, other samples or other options: give those that it was made with, or leave --resume out",
             ));
         }
-        let tensors = SafeTensors::deserialize(&file).map_err(|e| foreign(&e))?;
-        let fill = |name: &str, values: &mut [f32]| {
-            let data = tensors.tensor(name).map_err(|e| foreign(&e))?;
-            let floats = data.data().as_chunks::<4>().0;
-            if floats.len() != values.len() {
-                return Err(foreign(&format!("{name} has another size")));
-            }
-            values
-                .iter_mut()
-                .zip(floats)
-                .for_each(|(v, b)| *v = f32::from_le_bytes(*b));
-            Ok(())
-        };
-        for (name, parameter) in named("now", states) {
-            let Parameter {
-                values,
-                mean,
-                square,
-                ..
-            } = parameter;
-            for (part, values) in [("values", values), ("mean", mean), ("square", square)] {
-                fill(&format!("{name}.{part}"), values)?;
-            }
+        let course = serde_json::from_value(said.course).map_err(|e| self.foreign(e))?;
+        let tensors = SafeTensors::deserialize(file).map_err(|e| self.foreign(e))?;
+        Ok((course, tensors))
+    }
+
+    fn fill(
+        &self,
+        tensors: &SafeTensors<'_>,
+        name: &str,
+        values: &mut [f32],
+    ) -> Result<(), LearnError> {
+        let data = tensors.tensor(name).map_err(|e| self.foreign(e))?;
+        let floats = data.data().as_chunks::<4>().0;
+        if floats.len() != values.len() {
+            return Err(self.foreign(format!("{name} has another size")));
         }
-        for (name, moved) in moves(states) {
-            let data = tensors.tensor(&name).map_err(|e| foreign(&e))?;
-            moved
-                .iter_mut()
-                .zip(data.data())
-                .for_each(|(sign, b)| *sign = *b as i8);
-        }
-        for (name, parameter) in named("best", &mut road.best.1) {
-            fill(&name, &mut parameter.values)?;
-        }
-        (road.checks, road.best.0) = (said.checks, said.best);
+        let floats = floats.iter().map(|b| f32::from_le_bytes(*b));
+        values.iter_mut().zip(floats).for_each(|(v, f)| *v = f);
         Ok(())
+    }
+
+    fn foreign(&self, problem: impl std::fmt::Display) -> LearnError {
+        self.failed(format!("it is no checkpoint of vitq ({problem})"))
     }
 
     fn failed(&self, problem: impl std::fmt::Display) -> LearnError {

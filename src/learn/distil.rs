@@ -209,10 +209,9 @@ impl Student<'_> {
                 pace: pace(place),
                 damping: self.options.damping * damping(place),
             };
-            let states = self.pair.quantised.states.iter_mut();
-            for (state, gradients) in states.zip(&gradients) {
-                state.step(gradients, step);
-            }
+            let states = self.pair.quantised.states.par_iter_mut();
+            let states = states.zip(&gradients);
+            states.for_each(|(state, gradients)| state.step(gradients, step));
             sum += loss / crops.len() as f64;
             progress.advance(1);
         }
@@ -265,23 +264,23 @@ impl Student<'_> {
     /// Loss and gradients of a step.
     fn gradients(&self, samples: &[usize], step: u64) -> Result<Gradients, LearnError> {
         let leaves = self.pair.quantised.leaves(true)?;
-        gradients::sum(samples, |place, sample| {
+        gradients::sum(samples, &leaves, |place, sample, leaves| {
             let random = Random::new(&[self.options.seed, step, place as u64]);
-            self.gradients_of(sample, &leaves, random)
+            self.loss_of(sample, leaves, random)
         })
     }
 
-    fn gradients_of(
+    /// Loss of a view of the sample.
+    fn loss_of(
         &self,
         sample: usize,
         leaves: &[Leaves],
         mut random: Random,
-    ) -> Result<Gradients, LearnError> {
+    ) -> Result<Loss, LearnError> {
         let other = (random.bits() % self.learned_from.len() as u64) as usize;
         let samples = (sample, self.learned_from[other]);
         let inputs = self.pair.view(self.feeds, samples, &View::new(random))?;
-        let loss = self.loss(&inputs, leaves)?;
-        gradients::backward(&loss.sum, leaves)
+        self.loss(&inputs, leaves)
     }
 }
 

@@ -1,46 +1,75 @@
-//! Gradients of several samples, added up in their order, whatever the number of threads.
+//! Gradients of several samples, added up in an order that the number of threads does not change.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::LearnError;
 use super::kernels::read;
+use super::loss::Loss;
 use super::state::Leaves;
 
-/// Loss and gradients, by site and leaf.
+/// Loss and gradients, by site and leaf; a Linear's weight before its other leaves, empty where it does not learn.
 pub type Gradients = (f64, Vec<Vec<Vec<f32>>>);
 
-/// The sum over samples, each known by its place and its number.
+/// Samples at a time. Each lane adds up its samples' gradients of the weights one after the other, as they are as large as those.
+const LANES: usize = 4;
+
+/// The sum over samples of the gradients of a loss, which is made of a sample's place, its number, and the leaves of its lane.
 ///
 /// # Errors
-/// Those of `of`, and there is none.
+/// Those of `loss`, and there is no sample.
 pub fn sum(
     samples: &[usize],
-    of: impl Fn(usize, usize) -> Result<Gradients, LearnError> + Sync,
+    leaves: &[Leaves],
+    loss: impl Fn(usize, usize, &[Leaves]) -> Result<Loss, LearnError> + Sync,
 ) -> Result<Gradients, LearnError> {
+    let lanes = (0..LANES.min(samples.len())).map(|_| leaves.iter().map(Leaves::apart).collect());
+    let lanes: Vec<Vec<Leaves>> = lanes.collect();
     let numbered: Vec<(usize, usize)> = samples.iter().copied().enumerate().collect();
     let mut sum: Option<Gradients> = None;
-    // A few at a time, as each sample's gradients are as large as the weights.
-    for some in numbered.chunks(4) {
-        let parts = some.par_iter().map(|&(place, sample)| of(place, sample));
-        for part in parts.collect::<Result<Vec<_>, _>>()? {
-            sum = Some(match sum {
-                None => part,
-                Some(sum) => add(sum, &part),
+    for some in numbered.chunks(LANES) {
+        let parts = some
+            .par_iter()
+            .zip(&lanes)
+            .map(|(&(place, sample), leaves)| {
+                let loss = loss(place, sample, leaves)?;
+                differentiate(&loss.sum, leaves).map_err(|e| LearnError::step(&e))
             });
+        for part in parts.collect::<Result<Vec<_>, _>>()? {
+            match &mut sum {
+                None => sum = Some(part),
+                Some(sum) => add(sum, &part),
+            }
         }
     }
-    sum.ok_or(LearnError::TooFew(0))
+    let (loss, mut sites) = sum.ok_or(LearnError::TooFew(0))?;
+    sites
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(site, gradients)| {
+            if let Leaves::Linear(_) = leaves[site] {
+                gradients.insert(0, of_weight(lanes.iter().map(|lane| &lane[site])));
+            }
+        });
+    Ok((loss, sites))
 }
 
-/// Differentiates a loss by the leaves.
-///
-/// # Errors
-/// candle's.
-pub fn backward(loss: &Tensor, leaves: &[Leaves]) -> Result<Gradients, LearnError> {
-    differentiate(loss, leaves).map_err(|e| LearnError::step(&e))
+/// What the lanes give for the weight of one Linear.
+fn of_weight<'a>(lanes: impl Iterator<Item = &'a Leaves>) -> Vec<f32> {
+    let totals = lanes.filter_map(|leaves| match leaves {
+        Leaves::Linear(leaves) => leaves.total.as_ref(),
+        _ => None,
+    });
+    let sums = totals.map(|total| total.take());
+    let sums = sums.filter(|sum| !sum.is_empty());
+    let sum = sums.reduce(|mut sum, part| {
+        add_to(&mut sum, &part);
+        sum
+    });
+    sum.unwrap_or_default()
 }
 
+/// Loss and gradients of all leaves but the weights of Linears.
 fn differentiate(loss: &Tensor, leaves: &[Leaves]) -> candle_core::Result<Gradients> {
     let store = loss.backward()?;
     let of = |leaf: &Tensor| match store.get(leaf) {
@@ -48,16 +77,20 @@ fn differentiate(loss: &Tensor, leaves: &[Leaves]) -> candle_core::Result<Gradie
         None => Ok(vec![0.0; leaf.elem_count()]),
     };
     let sites = leaves.iter().map(|leaves| {
-        let learned = leaves.learned().iter();
-        learned.map(of).collect::<candle_core::Result<Vec<_>>>()
+        let others = leaves.others().iter();
+        others.map(of).collect::<candle_core::Result<Vec<_>>>()
     });
     let gradients = sites.collect::<candle_core::Result<Vec<_>>>()?;
     Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
 }
 
-fn add((loss, mut sites): Gradients, (other, parts): &Gradients) -> Gradients {
+fn add((loss, sites): &mut Gradients, (other, parts): &Gradients) {
+    *loss += other;
     for (sum, part) in sites.iter_mut().flatten().zip(parts.iter().flatten()) {
-        sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        add_to(sum, part);
     }
-    (loss + other, sites)
+}
+
+fn add_to(sum: &mut [f32], part: &[f32]) {
+    sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
 }

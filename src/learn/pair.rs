@@ -1,5 +1,8 @@
 //! The float network and the quantised one side by side.
 
+use std::collections::BTreeSet;
+
+use rayon::prelude::*;
 use vitq_passes::ir::{Graph, Outlet};
 use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::fold_norms;
@@ -25,6 +28,8 @@ pub struct Pair<'a> {
     pub features: Vec<Outlet>,
     /// The network's outputs.
     pub outputs: Vec<Outlet>,
+    /// Channels of a token: what Linears read.
+    widths: BTreeSet<usize>,
 }
 
 /// A block of both networks.
@@ -74,6 +79,12 @@ impl<'a> Pair<'a> {
             })
         };
         let mut quantised = side(quantised, Some(plan))?;
+        let parameters = structure
+            .sites
+            .iter()
+            .filter_map(|it| it.parameters.as_ref());
+        let linears = parameters.filter(|it| it.patch.is_none());
+        let widths = linears.map(|it| it.inputs);
         let norms = structure.norms.iter();
         quantised.states.extend(norms.map(|norm| {
             let state = learning(&folded, (structure, norm), plan, rates);
@@ -85,6 +96,7 @@ impl<'a> Pair<'a> {
             quantised,
             features,
             outputs,
+            widths: widths.collect(),
         })
     }
 
@@ -149,7 +161,21 @@ impl<'a> Pair<'a> {
         let float = self.teach(inputs)?;
         let quantised = self.try_out(inputs, leaves)?;
         let compared = (&self.outputs[..], &self.features[..]);
-        loss(objective, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+        self.compare(objective, compared, &quantised, &float)
+    }
+
+    /// How far some values of the quantised network are from those of the float one: outputs and others.
+    ///
+    /// # Errors
+    /// As of [`Self::loss`].
+    pub fn compare(
+        &self,
+        objective: Objective,
+        compared: (&[Outlet], &[Outlet]),
+        quantised: &Values,
+        float: &Values,
+    ) -> Result<Loss, LearnError> {
+        loss(objective, compared, &self.widths, quantised, float).map_err(|e| LearnError::step(&e))
     }
 
     fn run(&self, side: &Side, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
@@ -280,7 +306,7 @@ impl Side {
     /// # Errors
     /// candle's.
     pub fn leaves_of(&self, places: &[usize], learn: bool) -> Result<Vec<Leaves>, LearnError> {
-        let states = self.states.iter().enumerate();
+        let states = self.states.par_iter().enumerate();
         let leaves = states.map(|(place, state)| match places.contains(&place) {
             true => state.leaves(learn),
             false => Ok(Leaves::Fixed(None)),
@@ -295,7 +321,7 @@ impl Side {
     /// # Errors
     /// candle's.
     pub fn leaves(&self, learn: bool) -> Result<Vec<Leaves>, LearnError> {
-        let leaves = self.states.iter().map(|state| state.leaves(learn));
+        let leaves = self.states.par_iter().map(|state| state.leaves(learn));
         leaves
             .collect::<candle_core::Result<_>>()
             .map_err(|e| LearnError::step(&e))

@@ -7,16 +7,17 @@
 //! from easy samples to hard ones.
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vitq_passes::ir::Graph;
 use vitq_passes::plan::Plan;
 use vitq_passes::structure::Structure;
 
 use super::LearnError;
+use super::checkpoint::{Checkpoint, Kept};
 use super::distil::{self, pace};
 use super::draw::{Random, split};
-use super::gradients::{self, Gradients};
-use super::loss::{Loss, Objective, loss, mean};
+use super::gradients;
+use super::loss::{Loss, Objective, mean};
 use super::network::Values;
 use super::pair::{Block, Pair};
 use super::state::{Leaves, Rates, State, Step};
@@ -87,7 +88,7 @@ pub fn reconstruct(
     (graph, structure): (&Graph, &Structure),
     plan: &mut Plan,
     feeds: &dyn Feeds,
-    options: &Options,
+    (options, checkpoint): (&Options, Option<&Checkpoint>),
     progress: &dyn Progress,
 ) -> Result<Reconstruction, LearnError> {
     if feeds.len() < 2 {
@@ -103,9 +104,19 @@ pub fn reconstruct(
         held_out,
         learned_from,
     };
-    let report = builder.build(progress)?;
+    let kept = checkpoint.map(|it| Kept::new(it, plan, options, feeds.len()));
+    let report = builder.build(kept.as_ref(), progress)?;
     builder.pair.write(plan);
     Ok(report)
+}
+
+/// How far it is.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Course {
+    /// Error and agreement of the network in closed form.
+    before: (f64, Option<f64>),
+    /// Those that have learned, from the first one on.
+    blocks: Vec<BlockReport>,
 }
 
 /// A sample as it is learned from: its number, and the number of its view.
@@ -133,45 +144,75 @@ struct Stores {
 }
 
 impl Builder<'_> {
-    fn build(&mut self, progress: &dyn Progress) -> Result<Reconstruction, LearnError> {
-        let before = self.network()?;
+    fn build(
+        &mut self,
+        kept: Option<&Kept>,
+        progress: &dyn Progress,
+    ) -> Result<Reconstruction, LearnError> {
         let closed_form = self.pair.quantised.states.clone();
+        let known = kept.map(|it| it.load_blocks(&mut self.pair.quantised.states));
+        let mut course = match known.transpose()?.flatten() {
+            Some(course) => course,
+            None => Course {
+                before: self.network()?,
+                blocks: Vec::new(),
+            },
+        };
+        self.walk(&mut course, kept, progress)?;
+        let Course { before, blocks } = course;
+        let after = self.network()?;
+        let gained = after.0 < before.0;
+        if !gained {
+            self.pair.quantised.states = closed_form;
+        }
+        Ok(Reconstruction {
+            steps: self.options.steps,
+            blocks,
+            before: before.0,
+            after: after.0,
+            agreement: before.1.zip(after.1),
+            kept: gained,
+            samples: (self.learned_from.len(), self.held_out.len()),
+        })
+    }
+
+    /// Lets block after block learn, behind those that have.
+    fn walk(
+        &mut self,
+        course: &mut Course,
+        kept: Option<&Kept>,
+        progress: &dyn Progress,
+    ) -> Result<(), LearnError> {
+        let blocks = self.pair.blocks();
+        if course.blocks.len() >= blocks.len() {
+            return Ok(());
+        }
         let count = self.held_out.len() + self.seen.len();
         let mut stores = Stores {
             float: Store::new(count, |i| self.inputs(i))?,
             quantised: Store::new(count, |i| self.inputs(i))?,
         };
-        let blocks = self.pair.blocks();
-        let mut reports = Vec::with_capacity(blocks.len());
         for (number, block) in blocks.iter().enumerate() {
-            let name = &block.quantised.name;
-            let stage = format!("{name} ({} of {})", number + 1, blocks.len());
-            progress.stage(&stage, self.options.steps as u64);
             let pair = &self.pair;
             let teach = |values| pair.teach_block(block, values);
             stores.float.advance(teach)?;
-            let report = self.learn(block, number, &stores, progress)?;
-            tracing::info!(block = %name, before = report.before, after = report.after, report.kept, "learned");
-            reports.push(report);
+            if number >= course.blocks.len() {
+                let name = &block.quantised.name;
+                let stage = format!("{name} ({} of {})", number + 1, blocks.len());
+                progress.stage(&stage, self.options.steps as u64);
+                let report = self.learn(block, number, &stores, progress)?;
+                tracing::info!(block = %name, before = report.before, after = report.after, report.kept, "learned");
+                course.blocks.push(report);
+                if let Some(kept) = kept {
+                    kept.save_blocks(&mut self.pair.quantised.states, course)?;
+                }
+            }
             let pair = &self.pair;
             let leaves = pair.quantised.leaves_of(&block.quantised.places, false)?;
             let pass = |values| pair.pass_block(block, values, &leaves);
             stores.quantised.advance(pass)?;
         }
-        let after = self.network()?;
-        let kept = after.0 < before.0;
-        if !kept {
-            self.pair.quantised.states = closed_form;
-        }
-        Ok(Reconstruction {
-            steps: self.options.steps,
-            blocks: reports,
-            before: before.0,
-            after: after.0,
-            agreement: before.1.zip(after.1),
-            kept,
-            samples: (self.learned_from.len(), self.held_out.len()),
-        })
+        Ok(())
     }
 
     /// The network's inputs for a place in the stores.
@@ -266,8 +307,8 @@ impl Builder<'_> {
         let batch: Vec<usize> = (0..options.batch.max(1)).map(draw).collect();
         let sites = &block.quantised.places;
         let leaves = self.pair.quantised.leaves_of(sites, true)?;
-        let (loss, gradients) = gradients::sum(&batch, |_, sample| {
-            self.gradients(block, sample, &leaves, stores)
+        let (loss, gradients) = gradients::sum(&batch, &leaves, |_, sample, leaves| {
+            self.loss(block, sample, leaves, stores)
         })?;
         if !loss.is_finite() {
             return Err(LearnError::NotFinite {
@@ -280,21 +321,11 @@ impl Builder<'_> {
             pace: pace(place),
             damping: 0.0,
         };
-        for &site in sites {
-            self.pair.quantised.states[site].step(&gradients[site], step);
-        }
+        // Those of other blocks have no gradients.
+        let states = self.pair.quantised.states.par_iter_mut();
+        let states = states.zip(&gradients);
+        states.for_each(|(state, gradients)| state.step(gradients, step));
         Ok(())
-    }
-
-    fn gradients(
-        &self,
-        block: &Block,
-        sample: usize,
-        leaves: &[Leaves],
-        stores: &Stores,
-    ) -> Result<Gradients, LearnError> {
-        let loss = self.loss(block, sample, leaves, stores)?;
-        gradients::backward(&loss.sum, leaves)
     }
 
     /// What a block leaves of error on each sample.
@@ -326,7 +357,8 @@ impl Builder<'_> {
         let float = stores.float.read(sample, targets)?;
         let quantised = self.pair.pass_block(block, values, leaves)?;
         let compared = (&[][..], &targets[..]);
-        loss(Objective::Values, compared, &quantised, &float).map_err(|e| LearnError::step(&e))
+        self.pair
+            .compare(Objective::Values, compared, &quantised, &float)
     }
 }
 

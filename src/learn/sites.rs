@@ -4,9 +4,9 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use vitq_passes::plan::Activation;
 use vitq_passes::structure::Structure;
 
-use super::kernels::{FakeQuantise, Linear};
+use super::kernels::{FakeQuantise, Linear, Total};
 use super::network::{Sites, matmul};
-use super::state::{Leaves, State};
+use super::state::{Leaves, LinearLeaves, State};
 
 /// The sites of a run.
 pub struct Products<'a> {
@@ -31,18 +31,23 @@ impl Sites for Products<'_> {
                 matmul(a, b)
             }
             (_, Leaves::Fixed(Some((weight, bias)))) => {
-                self.product(site, &operands[0], weight, bias)
+                self.product(site, &operands[0], (weight, None), bias)
             }
             (State::Linear(state), Leaves::Linear(leaves)) => {
-                let [weight, bias, step, factors @ ..] = &leaves[..] else {
-                    bail!("a Linear has a weight, a bias and a step")
+                let LinearLeaves {
+                    weight,
+                    total,
+                    others,
+                } = leaves;
+                let [bias, step, factors @ ..] = &others[..] else {
+                    bail!("a Linear has a bias and a step")
                 };
                 let mut x = operands[0].clone();
                 if let Some(factor) = &state.pre_scale {
                     x = x.broadcast_mul(factor)?;
                 }
                 let quantised = quantise(&x, step, &state.activation.quantiser)?;
-                let y = self.product(site, &quantised, weight, bias)?;
+                let y = self.product(site, &quantised, (weight, total.as_ref()), bias)?;
                 match factors {
                     [down, up] => y + branch(&x, down, up)?,
                     _ => Ok(y),
@@ -72,14 +77,20 @@ impl Sites for Products<'_> {
 
 impl Products<'_> {
     /// `x·Wᵀ + b` on tokens, or on the patches of an image.
-    fn product(&self, site: usize, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    fn product(
+        &self,
+        site: usize,
+        x: &Tensor,
+        (weight, total): (&Tensor, Option<&Total>),
+        bias: &Tensor,
+    ) -> Result<Tensor> {
         let (out, k) = weight.dims2()?;
         let patch = self.structure.sites[site]
             .parameters
             .as_ref()
             .and_then(|p| p.patch);
         let Some([high, wide]) = patch else {
-            return tokens(x, weight, bias);
+            return tokens(x, (weight, total), bias);
         };
         let (batch, channels, height, width) = x.dims4()?;
         let (down, along) = (height / high, width / wide);
@@ -90,7 +101,7 @@ impl Products<'_> {
             .permute(vec![0, 2, 4, 1, 3, 5])?
             .contiguous()?
             .reshape((batch * down * along, k))?
-            .apply_op3(weight, bias, Linear)?
+            .apply_op3(weight, bias, linear(total))?
             .reshape((batch, down * along, out))?
             .transpose(1, 2)?
             .contiguous()?
@@ -99,7 +110,7 @@ impl Products<'_> {
 }
 
 /// `x·Wᵀ + b` of each token.
-fn tokens(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+fn tokens(x: &Tensor, (weight, total): (&Tensor, Option<&Total>), bias: &Tensor) -> Result<Tensor> {
     let (out, k) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
     let rows = x.elem_count() / k;
@@ -112,14 +123,21 @@ fn tokens(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     dims.push(out);
     x.contiguous()?
         .reshape((rows, k))?
-        .apply_op3(weight, bias, Linear)?
+        .apply_op3(weight, bias, linear(total))?
         .reshape(dims)
+}
+
+fn linear(total: Option<&Total>) -> Linear {
+    Linear {
+        total: total.cloned(),
+    }
 }
 
 /// `B·(A·x)` of each token.
 fn branch(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let nothing = |factor: &Tensor| Tensor::zeros(factor.dim(0)?, DType::F32, &Device::Cpu);
-    tokens(&tokens(x, down, &nothing(down)?)?, up, &nothing(up)?)
+    let down = tokens(x, (down, None), &nothing(down)?)?;
+    tokens(&down, (up, None), &nothing(up)?)
 }
 
 fn quantise(x: &Tensor, step: &Tensor, quantiser: &Activation) -> Result<Tensor> {

@@ -4,13 +4,15 @@
 //! levels (straight through the rounding), `∂s = Σ T·∂ŵ`, and `∂T_j = Σ s·∂ŵ` over the weights at level `j` of a codebook. Scales and
 //! steps are learned as logarithms. At the start `u` lies on the plan's own codes, so that nothing changes unless a step is taken.
 
+use std::borrow::Cow;
+
 use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
 use serde::Serialize;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
-use super::kernels;
+use super::kernels::{self, Total};
 use crate::linalg::dot;
 use crate::quant;
 use crate::solve::Grid;
@@ -118,6 +120,8 @@ pub struct LinearState {
     branch: Option<BranchState>,
     /// Levels of the codebook before they are rounded to its grid, ascending; empty unless they learn.
     levels: Parameter,
+    /// Code of each weight, `[out, in]`; `None` after a change from outside, and where levels learn.
+    known: Option<Vec<i8>>,
     /// Sign of each code's last move, `[out, in]`.
     moved: Vec<i8>,
     /// Codes that moved back against it.
@@ -151,8 +155,8 @@ struct BranchState {
 
 /// The tensors of a site that candle differentiates.
 pub enum Leaves {
-    /// Weight `[out, in]`, bias `[out]`, step; with a branch `A` `[r, in]` and `B` `[out, r]`.
-    Linear(Vec<Tensor>),
+    /// A Linear's or patch embedding's.
+    Linear(LinearLeaves),
     /// Steps, and the lowest level where it learns.
     Product([Tensor; 2]),
     /// γ and β `[channels]`.
@@ -161,13 +165,37 @@ pub enum Leaves {
     Fixed(Option<(Tensor, Tensor)>),
 }
 
+/// Those of a Linear or patch embedding.
+pub struct LinearLeaves {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// Where the gradient of the weight is added up; `None` where that does not learn.
+    pub total: Option<Total>,
+    /// Bias `[out]`, step; with a branch `A` `[r, in]` and `B` `[out, r]`.
+    pub others: Vec<Tensor>,
+}
+
 impl Leaves {
-    /// Those that have gradients, in the order of [`State::step`].
-    pub fn learned(&self) -> &[Tensor] {
+    /// Those that candle gives gradients for, in the order of [`State::step`]; there the weight's stands before them.
+    pub fn others(&self) -> &[Tensor] {
         match self {
-            Leaves::Linear(leaves) => leaves,
+            Leaves::Linear(leaves) => &leaves.others,
             Leaves::Product(leaves) | Leaves::Norm(leaves) => leaves,
             Leaves::Fixed(_) => &[],
+        }
+    }
+
+    /// The same with a sum of their own for the weight's gradient.
+    pub fn apart(&self) -> Leaves {
+        match self {
+            Leaves::Linear(it) => Leaves::Linear(LinearLeaves {
+                weight: it.weight.clone(),
+                total: it.total.as_ref().map(|_| Total::default()),
+                others: it.others.clone(),
+            }),
+            Leaves::Product(it) => Leaves::Product(it.clone()),
+            Leaves::Norm(it) => Leaves::Norm(it.clone()),
+            Leaves::Fixed(it) => Leaves::Fixed(it.clone()),
         }
     }
 }
@@ -258,6 +286,7 @@ impl State {
             }
             State::Linear(it) => {
                 let it = it.as_mut();
+                it.known = None;
                 let mut parameters = vec![
                     ("activation", &mut it.activation.factor),
                     ("units", &mut it.units),
@@ -456,6 +485,7 @@ impl LinearState {
                     .collect(),
                 rates.level,
             ),
+            known: Some(codes.clone()),
             moved: vec![0; codes.len()],
             turned_back: 0,
             k,
@@ -473,7 +503,14 @@ impl LinearState {
         planned.map(|(s, f)| s * f.exp()).collect()
     }
 
-    fn codes(&self) -> Vec<i8> {
+    fn codes(&self) -> Cow<'_, [i8]> {
+        match &self.known {
+            Some(codes) => Cow::Borrowed(codes),
+            None => Cow::Owned(self.nearest()),
+        }
+    }
+
+    fn nearest(&self) -> Vec<i8> {
         self.grid().nearest_of_all(&self.units.values)
     }
 
@@ -494,30 +531,48 @@ impl LinearState {
         biases.map(|(b, (v, unit))| b + v * unit).collect()
     }
 
-    fn leaves(&self, learn: bool) -> Result<Vec<Tensor>> {
+    /// Whether the weight learns anything.
+    fn weight_learns(&self) -> bool {
+        let parts = [&self.units, &self.scale, &self.levels];
+        parts.into_iter().any(Parameter::learns)
+    }
+
+    fn leaves(&self, learn: bool) -> Result<LinearLeaves> {
         let (out, k) = (self.bias.values.len(), self.k);
         let scales = self.scales();
-        let mut weight: Vec<f32> = self.codes().into_iter().map(f32::from).collect();
+        let mut weight: Vec<f32> = self.codes().iter().copied().map(f32::from).collect();
         let rows = weight.chunks_exact_mut(k);
         let runs = rows.flat_map(|row| row.chunks_mut(self.run()));
         for (run, s) in runs.zip(&scales) {
             run.iter_mut().for_each(|w| *w *= s);
         }
-        let mut leaves = vec![
-            leaf(weight, &[out, k], learn)?,
+        let mut others = vec![
             leaf(self.biases(), &[out], learn)?,
             self.activation.leaf(learn)?,
         ];
         if let Some(BranchState { rank, down, up }) = &self.branch {
-            leaves.push(leaf(down.values.clone(), &[*rank, k], learn)?);
-            leaves.push(leaf(up.values.clone(), &[out, *rank], learn)?);
+            others.push(leaf(down.values.clone(), &[*rank, k], learn)?);
+            others.push(leaf(up.values.clone(), &[out, *rank], learn)?);
         }
-        Ok(leaves)
+        Ok(LinearLeaves {
+            weight: leaf(weight, &[out, k], false)?,
+            total: (learn && self.weight_learns()).then(Total::default),
+            others,
+        })
     }
 
     fn step(&mut self, weight: &[f32], bias: &[f32], step: Step) {
+        if self.weight_learns() {
+            self.step_weight(weight, step);
+        }
+        let bias = bias.iter().zip(&self.bias_unit);
+        let bias: Vec<f32> = bias.map(|(g, u)| g * u).collect();
+        self.bias.step(&bias, step.t, step.pace);
+    }
+
+    fn step_weight(&mut self, weight: &[f32], step: Step) {
         let Step { t, pace, damping } = step;
-        let (scales, codes) = (self.scales(), self.codes());
+        let (scales, codes) = (self.scales(), self.codes().into_owned());
         let end = self.grid.table.as_ref().map_or_else(
             || ((1i32 << (self.grid.bits - 1)) - 1) as f32 + 0.5,
             |table| {
@@ -547,15 +602,11 @@ impl LinearState {
         }
         self.units.step(&units, t, pace);
         self.damp(pace * damping);
-        self.watch(&codes);
+        let after = self.nearest();
+        self.watch(&codes, &after);
         self.step_levels(weight, &codes, step);
+        self.known = self.levels.values.is_empty().then_some(after);
         self.scale.step(&logs, t, pace);
-        let bias: Vec<f32> = bias
-            .iter()
-            .zip(&self.bias_unit)
-            .map(|(g, u)| g * u)
-            .collect();
-        self.bias.step(&bias, t, pace);
     }
 
     /// Moves the levels of the codebook, and with them the weights that lie on them: their codes are not counted as moved.
@@ -584,17 +635,16 @@ impl LinearState {
     /// every step turns them over. Beside the gradient and not in it, as Adam would scale the one by the other.
     fn damp(&mut self, share: f32) {
         if share > 0.0 {
-            let codes = self.codes();
+            let codes = self.nearest();
             let latent = self.units.values.par_iter_mut().zip(codes);
             latent.for_each(|(u, code)| *u -= share * (*u - f32::from(code)));
         }
     }
 
-    /// Counts codes that moved back, given those from before the step.
-    fn watch(&mut self, before: &[i8]) {
-        let after = self.codes();
+    /// Counts codes that moved back, given those from before and after the step.
+    fn watch(&mut self, before: &[i8], after: &[i8]) {
         for ((moved, before), after) in self.moved.iter_mut().zip(before).zip(after) {
-            let sign = (i16::from(after) - i16::from(*before)).signum() as i8;
+            let sign = (i16::from(*after) - i16::from(*before)).signum() as i8;
             if sign != 0 {
                 self.turned_back += usize::from(sign == -*moved);
                 *moved = sign;
@@ -606,7 +656,7 @@ impl LinearState {
         LinearPlan {
             activation: self.activation.now(),
             weight: Weight {
-                codes: self.codes(),
+                codes: self.codes().into_owned(),
                 scale: self.scales(),
                 table: self.grid().table,
                 ..self.planned.weight.clone()

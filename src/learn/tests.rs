@@ -19,7 +19,7 @@ use super::state::{Leaves, State, Step};
 use super::views::{View, crop};
 use super::*;
 use crate::batches::Batches;
-use crate::calibrate::{Feeds, Parameters, Ranks, Scope, Settings};
+use crate::calibrate::{Feeds, Parameters, Progress, Ranks, Scope, Settings};
 use crate::contract::{Contract, Source};
 use crate::input::{Array, Dataset, InputError, Preset};
 use crate::model::FloatModel;
@@ -103,9 +103,9 @@ fn gradients_are_slopes() {
         check_gradient(&shift, |shift| x.apply_op3(&scale, shift, norm()));
     }
     let (x, w, b) = (tensor(&[5, 4], 6), tensor(&[3, 4], 7), tensor(&[3], 8));
-    check_gradient(&x, |x| x.apply_op3(&w, &b, Linear));
-    check_gradient(&w, |w| x.apply_op3(w, &b, Linear));
-    check_gradient(&b, |b| x.apply_op3(&w, b, Linear));
+    check_gradient(&x, |x| x.apply_op3(&w, &b, Linear::default()));
+    check_gradient(&w, |w| x.apply_op3(w, &b, Linear::default()));
+    check_gradient(&b, |b| x.apply_op3(&w, b, Linear::default()));
 }
 
 /// Inputs of ones to a few hundred: noise, with the extents that the file leaves open set to small ones.
@@ -325,7 +325,6 @@ fn learning_lowers_the_error_of_the_emitted_model() {
     let learned = quantizer(2).learning(Learning {
         options,
         samples: Some(64),
-        checkpoint: None,
     });
     let test = digit_images(&model, "test");
     let error = |quantizer: &Quantizer| {
@@ -398,7 +397,6 @@ fn every_emitted_site_gives_what_the_learner_measured() {
         let learned = quantizer(bits).samples(8).learning(Learning {
             options,
             samples: Some(8),
-            checkpoint: None,
         });
         judge_sites(&learned, &format!("w{bits}"));
     }
@@ -669,7 +667,55 @@ fn what_was_interrupted_goes_on_to_the_same_end() {
     let error = learn(&feeds, &Options::default(), true)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("no checkpoint of vitq train"), "{error}");
+    assert!(error.contains("no checkpoint of vitq"), "{error}");
+}
+
+/// A bar that stops the work when it comes to a block.
+struct Interrupted(&'static str);
+
+impl Progress for Interrupted {
+    fn stage(&self, name: &str, _: u64) {
+        assert!(!name.starts_with(self.0), "interrupted");
+    }
+
+    fn advance(&self, _: u64) {}
+}
+
+#[test]
+fn blocks_that_have_learned_are_not_learned_again() {
+    let (model, images) = digits();
+    let feeds = Batches::new(&images, 0..8, 1);
+    let closed = quantizer(3).samples(8).plan(&model, &images, &NoProgress);
+    let closed = closed.unwrap().plan;
+    let written = model.written(closed.rotation).unwrap();
+    let form = (written.graph(), written.structure());
+    let folder = tempfile::tempdir().unwrap();
+    let options = BlockOptions {
+        steps: 5,
+        batch: 2,
+        ..BlockOptions::default()
+    };
+    let learn = |progress: &dyn Progress, options: &BlockOptions, resume| {
+        let mut plan = closed.clone();
+        let path = folder.path().join("so far.safetensors");
+        let checkpoint = Checkpoint { path, resume };
+        let how = (options, Some(&checkpoint));
+        reconstruct(form, &mut plan, &feeds, how, progress).map(|report| (plan, report))
+    };
+    let whole = learn(&NoProgress, &options, false).unwrap();
+    let stopped = std::panic::AssertUnwindSafe(|| learn(&Interrupted("blocks.2"), &options, false));
+    assert!(std::panic::catch_unwind(stopped).is_err());
+    // The first blocks are not come to again.
+    let resumed = learn(&Interrupted("blocks.1"), &options, true).unwrap();
+    assert_eq!(resumed, whole);
+    let other = BlockOptions {
+        steps: 6,
+        ..options
+    };
+    let error = learn(&NoProgress, &other, true).unwrap_err().to_string();
+    assert!(error.contains("other options"), "{error}");
+    let end = learn(&Interrupted(""), &options, true).unwrap();
+    assert_eq!(end, whole);
 }
 
 #[test]
@@ -687,7 +733,6 @@ fn patience_ends_what_does_not_help() {
     let learning = Learning {
         options,
         samples: Some(16),
-        checkpoint: None,
     };
     let learned = quantizer(4).learning(learning);
     let course = learned
@@ -744,7 +789,6 @@ fn damping_draws_weights_to_their_levels() {
         let learned = quantizer(3).learning(Learning {
             options,
             samples: Some(32),
-            checkpoint: None,
         });
         let course = learned
             .plan(&model, &images, &NoProgress)
@@ -888,7 +932,12 @@ fn pushed(state: &mut State, gradient: &[f32], steps: usize) -> Weight {
     else {
         panic!("a Linear stays one");
     };
-    let run = leaves[0].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let run = leaves
+        .weight
+        .flatten_all()
+        .unwrap()
+        .to_vec1::<f32>()
+        .unwrap();
     assert_eq!(run, learned.weight.dequantise());
     learned.weight
 }

@@ -69,6 +69,30 @@ fn an_ablation_tries_the_parts_of_the_method() {
 }
 
 #[test]
+fn blocks_and_the_network_behind_them_go_on_from_their_files() {
+    let folder = Folder::new();
+    let (model, calib) = (text(&digits("model.onnx")), text(&digits("images/calib")));
+    let checkpoint = folder.arg("so-far");
+    let learn = |out: &str, more: &[&str]| {
+        let out = folder.arg(out);
+        let mut args = vec!["train", &model, "--calib", &calib, "-o", &out, "--quiet"];
+        args.extend(PREPROCESSING);
+        args.extend(NARROW);
+        args.extend(["--samples", "8", "--method", "reconstruct"]);
+        args.extend(["--block-steps", "3", "--steps", "4"]);
+        args.extend(["--checkpoint", &checkpoint]);
+        args.extend(more);
+        vitq(&args)
+    };
+    learn("whole.onnx", &[]).succeeds();
+    learn("again.onnx", &["--resume"]).succeeds();
+    let file = |name: &str| fs::read(folder.path(name)).unwrap();
+    assert!(file("whole.onnx") == file("again.onnx"));
+    assert_ne!(file("so-far"), file("so-far.blocks"));
+    learn("other.onnx", &["--resume", "--seed", "3"]).refuses(&["so-far.blocks", "other options"]);
+}
+
+#[test]
 fn budgets_and_unknown_methods_are_refused() {
     let folder = Folder::new();
     for (more, word) in [
@@ -78,6 +102,7 @@ fn budgets_and_unknown_methods_are_refused() {
         ),
         (&["--method", "magic"], "aiqvit"),
         (&["--rank", "auto=0"], "percent"),
+        (&["--checkpoint", "so-far"], "vitq train"),
     ] {
         let out = folder.path("out.onnx");
         quantize(&digits("model.onnx"), &digits("images/calib"), &out, more).refuses(&[word]);

@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 
 pub use gelu::Gelu;
 pub use layer_norm::LayerNorm;
-pub use linear::Linear;
+pub use linear::{Linear, Total};
 pub use quantiser::{FakeQuantise, learned, step};
 pub use softmax::Softmax;
 

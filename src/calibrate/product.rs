@@ -88,10 +88,7 @@ impl Calibration<'_> {
         candidates
     }
 
-    /// Histograms of an operand over each group of lanes. At attention·V an error counts as much as what it is multiplied with: heads
-    /// that have nothing to do look at a few tokens whose V is next to nothing, and there the weight may be far off but V may not. On
-    /// ViT-Tiny, a4 on both sides, the product gains 2 to 7 dB in the last four blocks. At Q·Kᵀ, where a Softmax follows, weights like those
-    /// gained 0.3 dB on average and lost 1 in two blocks, so errors there count alike.
+    /// Histograms of an operand over each group of lanes.
     fn operand_histograms(
         &self,
         walk: &Walk<'_>,
@@ -121,16 +118,8 @@ impl Calibration<'_> {
             walk.len(),
             || Histogram::new(lo, hi),
             |histogram, lane| {
-                let operand = tensor(walk, site, lane, i, world)?;
-                let seen = values(site, &operand)?;
-                if site.kind != SiteKind::AttentionValue {
-                    histogram.add(seen, &[1.0]);
-                    return Ok(());
-                }
-                let other = tensor(walk, site, lane, 1 - i, world)?;
-                let size = inner(operand.shape());
-                let energy = energies(values(site, &other)?, inner(other.shape()), 1 - i);
-                add_weighted(histogram, (seen, size), i, &energy);
+                let tensor = tensor(walk, site, lane, i, world)?;
+                histogram.add(values(site, &tensor)?, &[1.0]);
                 Ok(())
             },
         )
@@ -209,71 +198,6 @@ impl Calibration<'_> {
         );
         let (shape, y) = multiply(operands, quantisers)?;
         Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
-    }
-}
-
-/// `[rows, columns]` of each matrix of an operand.
-fn inner(shape: &[usize]) -> (usize, usize) {
-    match shape {
-        [.., rows, columns] => (*rows, *columns),
-        _ => (1, shape.iter().product()),
-    }
-}
-
-/// Energy of each inner index, matrix by matrix: of the rows of a right operand (`i` 1), of the columns of a left one (0). None of them
-/// is nothing next to the others, so that every value is seen.
-fn energies(values: &[f32], (rows, columns): (usize, usize), i: usize) -> Vec<f32> {
-    let matrices = values.chunks_exact((rows * columns).max(1));
-    let mut energies: Vec<f32> = match i {
-        0 => matrices
-            .flat_map(|matrix| column_energies(matrix, columns))
-            .collect(),
-        _ => matrices
-            .flat_map(|matrix| matrix.chunks_exact(columns))
-            .map(|row| square_sum(row) as f32)
-            .collect(),
-    };
-    let mean = energies.iter().sum::<f32>() / energies.len().max(1) as f32;
-    let least = (1e-4 * mean).max(f32::MIN_POSITIVE);
-    energies.iter_mut().for_each(|e| *e = e.max(least));
-    energies
-}
-
-fn column_energies(matrix: &[f32], columns: usize) -> Vec<f32> {
-    let mut energies = vec![0.0f32; columns];
-    vectorised(|| {
-        for row in matrix.chunks_exact(columns) {
-            energies.iter_mut().zip(row).for_each(|(e, x)| *e += x * x);
-        }
-    });
-    energies
-}
-
-/// Adds the values of a left (`i` 0) or right operand, an error at an inner index costing that index's energy in the other operand.
-fn add_weighted(
-    histogram: &mut Histogram,
-    (values, (rows, columns)): (&[f32], (usize, usize)),
-    i: usize,
-    energies: &[f32],
-) {
-    // Many small matrices at a time, as each call has all bins to go through.
-    const VALUES: usize = 1 << 16;
-    let size = (rows * columns).max(1);
-    let matrices = (VALUES / size).max(1);
-    let indices = if i == 0 { columns } else { rows };
-    let some = values.chunks(matrices * size);
-    for (values, energies) in some.zip(energies.chunks(matrices * indices.max(1))) {
-        let cost: Vec<f32> = match i {
-            0 => energies
-                .chunks_exact(columns.max(1))
-                .flat_map(|e| e.repeat(rows))
-                .collect(),
-            _ => energies
-                .iter()
-                .flat_map(|&e| std::iter::repeat_n(e, columns))
-                .collect(),
-        };
-        histogram.add(values, &cost);
     }
 }
 
@@ -358,64 +282,4 @@ fn multiply(
     let mut shape = left.shape().to_vec();
     shape[rank - 1] = n;
     Ok((shape, y))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Values and costs that the two operands' histograms hold.
-    fn costs(
-        left: (&[f32], (usize, usize)),
-        right: (&[f32], (usize, usize)),
-    ) -> [Vec<(f32, f32)>; 2] {
-        let both = [left, right];
-        [0, 1].map(|i| {
-            let (values, size) = both[1 - i];
-            let energies = energies(values, size, 1 - i);
-            let mut histogram = Histogram::new(0.0, 4.0);
-            add_weighted(&mut histogram, both[i], i, &energies);
-            let points = histogram.points();
-            points.values.into_iter().zip(points.weights).collect()
-        })
-    }
-
-    #[test]
-    fn an_error_costs_what_it_is_multiplied_with() {
-        // Two heads. In the first all look at the second token mostly, whose V is nothing.
-        let attention = [0.1, 0.9, 0.2, 0.8, 0.5, 0.5, 0.5, 0.5];
-        let v = [3.0, 4.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0];
-        let [left, right] = costs((&attention, (2, 2)), (&v, (2, 2)));
-        let least = 1e-4 * (25.0 + 0.0 + 2.0 + 8.0) / 4.0;
-        let expected = [
-            (0.1, 25.0),
-            (0.2, 25.0),
-            (0.5, 2.0 * (2.0 + 8.0)),
-            (0.8, least),
-            (0.9, least),
-        ];
-        let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * b;
-        assert_eq!(left.len(), expected.len());
-        assert!(
-            left.iter()
-                .zip(&expected)
-                .all(|(a, b)| near(a.0, b.0) && near(a.1, b.1)),
-            "{left:?}"
-        );
-        let expected = [
-            (0.0, 2.0 * 1.45),
-            (1.0, 2.0 * 0.5),
-            (2.0, 2.0 * 0.5),
-            (3.0, 0.05),
-            (4.0, 0.05),
-        ];
-        assert_eq!(right.len(), expected.len());
-        assert!(
-            right
-                .iter()
-                .zip(&expected)
-                .all(|(a, b)| near(a.0, b.0) && near(a.1, b.1)),
-            "{right:?}"
-        );
-    }
 }

@@ -4,7 +4,7 @@
     cargo build --release && python benches/accuracy.py [--digits] [--learned] [--weights] [--plain] [--tiny] [--row "NAME: VITQ ARGUMENTS"]... [--json OUT]
 
 Without --digits: the trained ViT-Tiny and the ImageNet images under ../shared, calibrated on the first 32 calibration
-images, judged by ../shared/tools/evaluate.py on the 300 test images (--tiny: on tiny_imagenet_val as well).
+images (or what --samples of a --row says), judged by ../shared/tools/evaluate.py on the 300 test images (--tiny: on tiny_imagenet_val as well).
 With --digits: the model and the images of fixtures/digits.
 With --learned: the rows are what learning adds at W4A4 and W3A3 (a build with --features learn).
 With --weights: the rows are weights alone, with a scale an output channel or a block.
@@ -82,7 +82,9 @@ def quantise(args, model, calibration, preprocess, row, out):
     words = options.split()
     verb = words.pop(0) if words[:1] == ["train"] else "quantize"
     report = out.with_suffix(".json")
-    command = [args.vitq, verb, model, "--calib", calibration, "-o", out, "--samples", "32", "--quiet", "--report", report]
+    command = [args.vitq, verb, model, "--calib", calibration, "-o", out, "--quiet", "--report", report]
+    if "--samples" not in words:
+        words += ["--samples", "32"]
     start = time.perf_counter()
     code = subprocess.run([*map(str, command), *preprocess, *words]).returncode
     if code:

@@ -337,7 +337,10 @@ impl Quantizer {
             let feeds = Batches::new(samples, 0..block_samples(samples), model.batch());
             let plan = &mut outcome.plan;
             let checkpoint = match self.learning {
-                Some(_) => self.checkpoint.as_ref().map(|it| it.beside("blocks")),
+                Some(_) => self
+                    .checkpoint
+                    .as_ref()
+                    .map(crate::learn::Checkpoint::of_blocks),
                 None => self.checkpoint.clone(),
             };
             let how = (options, checkpoint.as_ref());

@@ -170,8 +170,9 @@ impl Args {
         })
     }
 
+    /// Whether weights stay as they were rounded, and branches learn.
     #[cfg(feature = "learn")]
-    fn is_aiqvit(&self) -> bool {
+    pub fn is_aiqvit(&self) -> bool {
         self.method.method == Method::Aiqvit
     }
 

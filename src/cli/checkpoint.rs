@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use vitq::learn::Checkpoint;
+use vitq::output;
 
 /// Long work that can be interrupted.
 #[derive(clap::Args)]
@@ -19,20 +20,19 @@ pub struct Args {
 }
 
 impl Args {
-    /// The file that is given.
-    pub fn path(&self) -> Option<&Path> {
-        self.checkpoint.as_deref()
-    }
-
-    /// The checkpoint of a command that `learns` something.
-    pub fn checkpoint(&self, learns: bool) -> anyhow::Result<Option<Checkpoint>> {
+    /// The checkpoint of a command that `learns` something, in files that are none of those `taken`.
+    pub fn checkpoint(&self, learns: bool, taken: &[&Path]) -> anyhow::Result<Option<Checkpoint>> {
+        let Some(path) = self.checkpoint.clone() else {
+            return Ok(None);
+        };
         ensure!(
-            learns || self.checkpoint.is_none(),
+            learns,
             "--checkpoint keeps what is learned, and nothing is: give --method reconstruct or aiqvit, or use `vitq train`"
         );
-        Ok(self.checkpoint.clone().map(|path| Checkpoint {
-            path,
-            resume: self.resume,
-        }))
+        let resume = self.resume;
+        let checkpoint = Checkpoint { path, resume };
+        let files = [&checkpoint.path, &checkpoint.of_blocks().path];
+        output::check_all(files.map(PathBuf::as_path), taken)?;
+        Ok(Some(checkpoint))
     }
 }

@@ -46,13 +46,14 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     );
     output::check(&args.out, &[&args.model])?;
     output::check(&arrays, &[&args.model])?;
-    #[cfg(feature = "learn")]
-    output::check_all(args.checkpoint.path(), &[&args.model, &args.out, &arrays])?;
-    let model = FloatModel::open(&args.model)?;
-    let samples = calibration.source().open(&model)?;
     let quantizer = calibration.quantizer();
     #[cfg(feature = "learn")]
-    let quantizer = quantizer.checkpoint(args.checkpoint.checkpoint(calibration.learns())?);
+    let quantizer = {
+        let taken = [&args.model, &args.out, &arrays].map(PathBuf::as_path);
+        quantizer.checkpoint(args.checkpoint.checkpoint(calibration.learns(), &taken)?)
+    };
+    let model = FloatModel::open(&args.model)?;
+    let samples = calibration.source().open(&model)?;
     let outcome = quantizer.plan(&model, &samples, &Bar::new(calibration.quiet))?;
     plan_file::save(&outcome.plan, &args.out)?;
     if !calibration.quiet {

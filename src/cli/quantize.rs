@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "learn")]
-use vitq::learn::Checkpoint;
 use vitq::report::Report;
 use vitq::{Job, Quantizer, Source, output};
 
@@ -55,7 +53,10 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     threads::again(args.calibration.learns());
     let quantizer = args.calibration.quantizer();
     #[cfg(feature = "learn")]
-    let quantizer = quantizer.checkpoint(checkpoint(args)?);
+    let quantizer = {
+        let learns = args.calibration.learns();
+        quantizer.checkpoint(args.checkpoint.checkpoint(learns, &files(args))?)
+    };
     quantise(args, &quantizer)?;
     Ok(Verdict::Met)
 }
@@ -91,13 +92,11 @@ pub fn quantise(args: &Args, quantizer: &Quantizer) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The checkpoint of blocks that learn.
+/// The files that the command reads and writes.
 #[cfg(feature = "learn")]
-fn checkpoint(args: &Args) -> anyhow::Result<Option<Checkpoint>> {
-    let mut taken: Vec<&Path> = vec![&args.model, &args.out];
-    taken.extend(args.report.as_deref());
-    output::check_all(args.checkpoint.path(), &taken)?;
-    args.checkpoint.checkpoint(args.calibration.learns())
+pub fn files(args: &Args) -> Vec<&Path> {
+    let files = [Some(&args.model), Some(&args.out), args.report.as_ref()];
+    files.into_iter().flatten().map(PathBuf::as_path).collect()
 }
 
 fn evaluation(args: &Args, path: &Path) -> Source {

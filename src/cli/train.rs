@@ -16,7 +16,8 @@ use super::{Verdict, quantize, threads};
 /// Images need no labels: the float model is the teacher, on random views of them (crops, boxes of other images, other
 /// colours). One in eight is held out, to tell whether learning helps; where it does not, the numbers from before are kept.
 /// With --checkpoint what was learned so far is kept at each of twenty checks, and the same command with --resume goes on from there.
-/// Everything else is as in `vitq quantize`.
+/// Everything else is as in `vitq quantize`. With --method the blocks learn first, one by one; after aiqvit the rounded weights stay as
+/// they are here too, and branches, biases and steps learn: on few images at 4 bits that is as good, and quicker.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -74,7 +75,7 @@ impl From<ObjectiveName> for Objective {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     threads::again(true);
-    check_outputs(args)?;
+    let taken = files(args)?;
     let learning = Learning {
         options: options(args),
         samples: args.learn_samples.map(NonZeroUsize::get),
@@ -84,7 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         !matches!(calibration.budget, Some(Budget::Drop(_) | Budget::Sqnr(_))),
         "--budget drop= and sqnr= are judged on samples of --calib that learning sees; give size= or speedup=, or use `vitq quantize`"
     );
-    let checkpoint = args.quantize.checkpoint.checkpoint(true)?;
+    let checkpoint = args.quantize.checkpoint.checkpoint(true, &taken)?;
     let quantizer = calibration.quantizer().learning(learning);
     let quantizer = quantizer.checkpoint(checkpoint);
     let report = quantize::quantise(&args.quantize, &quantizer)?;
@@ -100,24 +101,25 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     Ok(Verdict::Met)
 }
 
-fn check_outputs(args: &Args) -> Result<(), vitq::Error> {
-    let quantize = &args.quantize;
-    let mut taken: Vec<&Path> = vec![&quantize.model, &quantize.out];
-    taken.extend(quantize.report.as_deref());
-    let files = [
-        args.log.as_deref(),
-        args.plot.as_deref(),
-        quantize.checkpoint.path(),
-    ];
-    output::check_all(files.into_iter().flatten(), &taken)
+/// The files that the command reads and writes, but for checkpoints; checked.
+fn files(args: &Args) -> Result<Vec<&Path>, vitq::Error> {
+    let mut taken = quantize::files(&args.quantize);
+    let own = [args.log.as_deref(), args.plot.as_deref()];
+    let own = own.into_iter().flatten();
+    output::check_all(own.clone(), &taken)?;
+    taken.extend(own);
+    Ok(taken)
 }
 
 fn options(args: &Args) -> Options {
     let usual = Options::default();
-    let rates = match args.learn_levels {
-        true => usual.rates.with_levels(),
-        false => usual.rates,
-    };
+    let mut rates = usual.rates;
+    if args.quantize.calibration.is_aiqvit() {
+        rates = rates.with_frozen_weights();
+    }
+    if args.learn_levels {
+        rates = rates.with_levels();
+    }
     Options {
         steps: args.steps,
         batch: args.batch.get(),

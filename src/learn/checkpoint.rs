@@ -31,11 +31,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Another one beside it, for work that comes before.
-    pub fn beside(&self, ending: &str) -> Self {
+    /// The one beside it, of blocks that learn before the whole network does.
+    pub fn of_blocks(&self) -> Self {
         let mut path = self.path.clone().into_os_string();
-        path.push(".");
-        path.push(ending);
+        path.push(".blocks");
         Checkpoint {
             path: path.into(),
             ..*self

@@ -62,11 +62,8 @@ impl Options {
         Self {
             curriculum: true,
             rates: Rates {
-                weight: 0.0,
-                scale: 0.0,
                 interval: 0.02,
-                level: 0.0,
-                ..usual.rates
+                ..usual.rates.with_frozen_weights()
             },
             ..usual
         }

@@ -45,6 +45,16 @@ impl Rates {
         }
     }
 
+    /// The same with weights that stay as they were rounded: what AIQViT lets learn.
+    pub fn with_frozen_weights(self) -> Self {
+        Self {
+            weight: 0.0,
+            scale: 0.0,
+            level: 0.0,
+            ..self
+        }
+    }
+
     /// All of them `factor` times as fast.
     pub fn times(self, factor: f32) -> Self {
         Self {

@@ -346,6 +346,39 @@ fn learning_lowers_the_error_of_the_emitted_model() {
 }
 
 #[test]
+fn frozen_weights_keep_their_codes_while_branches_learn() {
+    let (model, images) = digits();
+    let usual = Options::default();
+    let options = Options {
+        steps: 30,
+        rates: usual.rates.times(4.0).with_frozen_weights(),
+        ..usual
+    };
+    let learning = Learning {
+        options,
+        samples: Some(64),
+    };
+    let plan = |it: Quantizer| it.plan(&model, &images, &NoProgress).unwrap();
+    let (closed, learned) = (plan(aiqvit(3)), plan(aiqvit(3).learning(learning)));
+    assert!(learned.learned.unwrap().kept);
+    let linears = |plan: &Plan| {
+        let linears = plan.sites.iter().filter_map(|it| match &it.decision {
+            Decision::Linear(linear) => Some(linear.clone()),
+            _ => None,
+        });
+        linears.collect::<Vec<_>>()
+    };
+    let pairs: Vec<_> = linears(&closed.plan)
+        .into_iter()
+        .zip(linears(&learned.plan))
+        .collect();
+    assert!(pairs.len() >= 18, "{}", pairs.len());
+    let weights = pairs.iter().all(|(a, b)| a.weight == b.weight);
+    let branches = pairs.iter().any(|(a, b)| a.low_rank != b.low_rank);
+    assert!(weights && branches);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_plan() {
     let (model, images) = digits();
     let feeds = Batches::new(&images, 0..12, 1);

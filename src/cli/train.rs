@@ -17,7 +17,7 @@ use super::{Verdict, quantize, threads};
 /// colours). One in eight is held out, to tell whether learning helps; where it does not, the numbers from before are kept.
 /// With --checkpoint what was learned so far is kept at each of twenty checks, and the same command with --resume goes on from there.
 /// Everything else is as in `vitq quantize`. With --method the blocks learn first, one by one; after aiqvit the rounded weights stay as
-/// they are here too, and branches, biases and steps learn: on few images at 4 bits that is as good, and quicker.
+/// they are here too, and branches, biases and steps learn: on few images at 4 bits that is as good.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {

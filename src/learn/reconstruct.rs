@@ -94,7 +94,11 @@ pub fn reconstruct(
     let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
     let (held_out, learned_from) = split(feeds.len());
     let mut builder = Builder {
-        seen: seen(&learned_from),
+        // Without a step nothing is learned from.
+        seen: match options.steps {
+            0 => Vec::new(),
+            _ => seen(&learned_from),
+        },
         pair,
         feeds,
         options,

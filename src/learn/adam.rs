@@ -52,8 +52,8 @@ impl Parameter {
     }
 
     /// Share of a gradient that counts, so that its norm is no more than [`CLIP`] times what is usual (arXiv 1211.5063). On ViT-Tiny one view in
-    /// a hundred has a gradient 30 times as large as the median, and one in a thousand a hundred times, which would be most of the second
-    /// moments for as many steps.
+    /// a hundred has a gradient 30 times as large as the median, and one in a thousand a hundred times, and that would be most of the
+    /// second moments for hundreds of steps.
     fn clip(&self, gradient: &[f32], t: usize) -> f32 {
         let known = 1.0 - f64::from(BETA.1).powi(t as i32 - 1);
         let squares: f64 = self.square.iter().copied().map(f64::from).sum();

@@ -290,6 +290,18 @@ fn quantizer(bits: u32) -> Quantizer {
     })
 }
 
+/// A few steps on 64 samples, at a pace that shows.
+fn fast(steps: usize, rates: Rates) -> Learning {
+    Learning {
+        options: Options {
+            steps,
+            rates: rates.times(4.0),
+            ..Options::default()
+        },
+        samples: Some(64),
+    }
+}
+
 #[test]
 fn no_step_changes_nothing() {
     let (model, images) = digits();
@@ -316,16 +328,7 @@ fn no_step_changes_nothing() {
 #[test]
 fn learning_lowers_the_error_of_the_emitted_model() {
     let (model, images) = digits();
-    let usual = Options::default();
-    let options = Options {
-        steps: 60,
-        rates: usual.rates.times(4.0),
-        ..usual
-    };
-    let learned = quantizer(2).learning(Learning {
-        options,
-        samples: Some(64),
-    });
+    let learned = quantizer(2).learning(fast(60, Options::default().rates));
     let test = digit_images(&model, "test");
     let error = |quantizer: &Quantizer| {
         let (outcome, verification) = quantizer
@@ -348,16 +351,7 @@ fn learning_lowers_the_error_of_the_emitted_model() {
 #[test]
 fn frozen_weights_keep_their_codes_while_branches_learn() {
     let (model, images) = digits();
-    let usual = Options::default();
-    let options = Options {
-        steps: 30,
-        rates: usual.rates.times(4.0).with_frozen_weights(),
-        ..usual
-    };
-    let learning = Learning {
-        options,
-        samples: Some(64),
-    };
+    let learning = fast(30, Options::default().rates.with_frozen_weights());
     let plan = |it: Quantizer| it.plan(&model, &images, &NoProgress).unwrap();
     let (closed, learned) = (plan(aiqvit(3)), plan(aiqvit(3).learning(learning)));
     assert!(learned.learned.unwrap().kept);

@@ -11,6 +11,7 @@ mod checkpoint;
 mod distil;
 mod draw;
 mod gradients;
+mod importance;
 mod kernels;
 mod loss;
 pub mod network;

@@ -1,7 +1,9 @@
 //! The float network and the quantised one side by side.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 use vitq_passes::ir::{Graph, Outlet};
 use vitq_passes::plan::{Decision, NormPlan, Plan};
@@ -9,8 +11,10 @@ use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Norm, Site, SiteKind, Structure};
 
 use super::LearnError;
+use super::draw::Random;
+use super::importance::{Feature, importance};
 use super::kernels;
-use super::loss::{Loss, Objective, loss};
+use super::loss::{Loss, Objective, loss, of_tokens};
 use super::network::{Network, Segment, Value, Values, message, norm_node, segments};
 use super::sites::Products;
 use super::state::{Leaves, NormState, Rates, State};
@@ -24,6 +28,8 @@ pub struct Pair<'a> {
     float: Side,
     /// The one that learns.
     pub quantised: Side,
+    /// One after the other.
+    pub blocks: Arc<[Block]>,
     /// Values behind each block, the network's outputs left out.
     pub features: Vec<Outlet>,
     /// The network's outputs.
@@ -63,9 +69,9 @@ impl<'a> Pair<'a> {
         let float = Network::new(graph, structure, feed)?;
         let quantised = Network::new(&folded, structure, feed)?;
         let outputs: Vec<Outlet> = quantised.outputs.iter().map(|(_, o)| *o).collect();
-        let blocks = segments(&quantised, structure).into_iter();
-        let features = blocks.flat_map(|block| block.writes);
-        let features: Vec<Outlet> = features.filter(|o| !outputs.contains(o)).collect();
+        let blocks = blocks((&float, &quantised), structure);
+        let features = blocks.iter().flat_map(|block| &block.quantised.writes);
+        let features: Vec<Outlet> = features.copied().filter(|o| !outputs.contains(o)).collect();
         let side = |network: Network, plan: Option<&Plan>| {
             let states = structure.sites.iter();
             let mut whole = network.whole("the network");
@@ -94,6 +100,7 @@ impl<'a> Pair<'a> {
             structure,
             float: side(float, None)?,
             quantised,
+            blocks,
             features,
             outputs,
             widths: widths.collect(),
@@ -143,6 +150,37 @@ impl<'a> Pair<'a> {
         self.run(&self.float, inputs, &leaves)
     }
 
+    /// What errors at each token behind the float network's blocks cost at its outputs: [`importance`].
+    ///
+    /// # Errors
+    /// An operator does not take its operands.
+    pub fn importance(&self, inputs: &Values, mut random: Random) -> Result<Values, LearnError> {
+        let leaves = self.float.leaves(false)?;
+        let products = self.products(&self.float, &leaves);
+        let mut values = inputs.clone();
+        let mut features = Vec::new();
+        for block in &*self.blocks {
+            self.float
+                .network
+                .run(&block.float, &mut values, &products)?;
+            for outlet in &block.quantised.writes {
+                if let Some(Value::Float(value)) = values.get_mut(outlet)
+                    && !self.outputs.contains(outlet)
+                    && of_tokens(value, &self.widths)
+                {
+                    let feature = watched(*outlet, value).map_err(|e| LearnError::step(&e))?;
+                    features.push(feature);
+                }
+            }
+        }
+        let outputs = self.outputs.iter().filter_map(|it| match values.get(it) {
+            Some(Value::Float(y)) => Some(y),
+            _ => None,
+        });
+        let outputs: Vec<&Tensor> = outputs.collect();
+        importance(&outputs, &features, &mut random).map_err(|e| LearnError::step(&e))
+    }
+
     /// What the quantised network makes of it.
     fn try_out(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
         self.run(&self.quantised, inputs, leaves)
@@ -161,7 +199,8 @@ impl<'a> Pair<'a> {
         let float = self.teach(inputs)?;
         let quantised = self.try_out(inputs, leaves)?;
         let compared = (&self.outputs[..], &self.features[..]);
-        self.compare(objective, compared, &quantised, &float)
+        let alike = Values::new();
+        self.compare(objective, compared, &quantised, (&float, &alike))
     }
 
     /// How far some values of the quantised network are from those of the float one: outputs and others.
@@ -173,9 +212,17 @@ impl<'a> Pair<'a> {
         objective: Objective,
         compared: (&[Outlet], &[Outlet]),
         quantised: &Values,
-        float: &Values,
+        (float, importance): (&Values, &Values),
     ) -> Result<Loss, LearnError> {
-        loss(objective, compared, &self.widths, quantised, float).map_err(|e| LearnError::step(&e))
+        loss(
+            objective,
+            compared,
+            &self.widths,
+            quantised,
+            float,
+            importance,
+        )
+        .map_err(|e| LearnError::step(&e))
     }
 
     fn run(&self, side: &Side, inputs: &Values, leaves: &[Leaves]) -> Result<Values, LearnError> {
@@ -204,22 +251,6 @@ impl<'a> Pair<'a> {
             .iter()
             .find(|step| step.writes.iter().any(wrong));
         step.map(|step| step.name.clone())
-    }
-
-    /// The blocks one after the other.
-    pub fn blocks(&self) -> Vec<Block> {
-        let (float, quantised) = (&self.float.network, &self.quantised.network);
-        let mut start = 0;
-        let blocks = segments(quantised, self.structure).into_iter();
-        let cut = |quantised: Segment| {
-            let teacher = float.up_to(start, &quantised);
-            start = teacher.steps.end;
-            Block {
-                float: teacher,
-                quantised,
-            }
-        };
-        blocks.map(cut).collect()
     }
 
     /// What a block of the float network makes of the values before it: those that are read later, and its targets.
@@ -382,6 +413,35 @@ fn state(
     let rates = Rates { interval, ..*rates };
     State::new(decision, parameters, &rates)
         .map_err(|e| LearnError::Plan(format!("{}: {}", site.name, message(&e))))
+}
+
+/// The blocks of both networks, one after the other.
+fn blocks((float, quantised): (&Network, &Network), structure: &Structure) -> Arc<[Block]> {
+    let mut start = 0;
+    let cut = |quantised: Segment| {
+        let teacher = float.up_to(start, &quantised);
+        start = teacher.steps.end;
+        Block {
+            float: teacher,
+            quantised,
+        }
+    };
+    segments(quantised, structure)
+        .into_iter()
+        .map(cut)
+        .collect()
+}
+
+/// A value behind a block, which becomes one that it can be differentiated by.
+fn watched(outlet: Outlet, value: &mut Tensor) -> candle_core::Result<Feature> {
+    let noise = Var::zeros(value.dims(), value.dtype(), value.device())?;
+    let noise = noise.as_tensor().clone();
+    let with = (&*value + &noise)?;
+    Ok(Feature {
+        outlet,
+        value: std::mem::replace(value, with).detach(),
+        noise,
+    })
 }
 
 /// The network's inputs with an array each.

@@ -608,6 +608,7 @@ impl Quantizer {
                     .map_or_else(|| "as bits".into(), |bits| bits.to_string()),
             ),
             ("rank", rank),
+            ("branch_bits", s.branch_bits.to_string()),
             ("keep_float", s.keep_float.join(", ")),
             ("without", without.join(", ")),
             ("seed", s.seed.to_string()),

@@ -408,6 +408,7 @@ mod tests {
             bias: vec![0.0, -1.5],
             low_rank: Some(LowRank {
                 rank: 1,
+                bits: 32,
                 down: vec![1.0, 2.0, 3.0],
                 up: vec![0.5, 0.25],
             }),

@@ -112,10 +112,52 @@ pub struct LinearPlan {
 pub struct LowRank {
     /// Rank `r`.
     pub rank: usize,
+    /// How the factors are stored: 8, each row `scale·code` with a scale of its own, or 32, float.
+    #[serde(default = "float_bits")]
+    pub bits: u32,
     /// `A`: `[r, in]`
     pub down: Vec<f32>,
     /// `B`: `[out, r]`
     pub up: Vec<f32>,
+}
+
+fn float_bits() -> u32 {
+    32
+}
+
+impl LowRank {
+    /// The same with factors that are stored in `bits`: the nearest that can be.
+    pub fn stored_in(mut self, bits: u32) -> Self {
+        self.bits = bits;
+        if bits == 8 && self.rank > 0 {
+            let inputs = self.down.len() / self.rank;
+            round_rows(&mut self.down, inputs);
+            round_rows(&mut self.up, self.rank);
+        }
+        self
+    }
+}
+
+/// Rounds each row of a factor of `k` columns to multiples of its [`row_scale`].
+pub fn round_rows(factor: &mut [f32], k: usize) {
+    for row in factor.chunks_mut(k.max(1)) {
+        let scale = row_scale(row);
+        row.iter_mut()
+            .for_each(|v| *v = f32::from(code(*v, scale)) * scale);
+    }
+}
+
+/// Scale of a row of a factor in 8 bits, of which its largest value is 127. It has 16 significant bits, so that its multiples are exact
+/// and rounding them again changes nothing.
+pub fn row_scale(row: &[f32]) -> f32 {
+    let most = row.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let scale = f32::from_bits(((most / 127.0).to_bits() + 0x80) & !0xff);
+    scale.max(f32::MIN_POSITIVE)
+}
+
+/// Code of a value of a factor.
+pub fn code(value: f32, scale: f32) -> i8 {
+    (value / scale).round().clamp(-127.0, 127.0) as i8
 }
 
 /// Quantiser of an activation, one for the whole tensor.
@@ -217,5 +259,36 @@ impl Plan {
     /// The plan of a site.
     pub fn site(&self, name: &str) -> Option<&SitePlan> {
         self.sites.iter().find(|s| s.site == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_in_codes_stay_as_they_are_when_they_are_rounded_again() {
+        let mut seed = 1u32;
+        let mut draw = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let rows =
+            [1e-30f32, 0.003, 1.0, 77.7].map(|size| (0..50).map(|_| size * draw()).collect());
+        let floats: Vec<f32> = rows
+            .into_iter()
+            .flat_map(|row: Vec<f32>| row)
+            .chain([0.0; 50])
+            .collect();
+        let mut once = floats.clone();
+        round_rows(&mut once, 50);
+        let mut twice = once.clone();
+        round_rows(&mut twice, 50);
+        assert_eq!(once, twice);
+        for (row, rounded) in floats.chunks(50).zip(once.chunks(50)) {
+            let scale = row_scale(row);
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.501 * scale;
+            assert!(row.iter().zip(rounded).all(near), "{row:?} {rounded:?}");
+        }
     }
 }

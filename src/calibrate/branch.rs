@@ -37,13 +37,13 @@ pub(super) fn fitted(branch: LowRank, whole: &[f32], rounded: &[f32], h: &[f32])
 }
 
 /// `W - B·A`
-pub(super) fn without(w: &[f32], LowRank { rank, down, up }: &LowRank) -> Vec<f32> {
+pub(super) fn without(w: &[f32], LowRank { rank, down, up, .. }: &LowRank) -> Vec<f32> {
     let product = gemm(up, down, up.len() / rank, *rank, down.len() / rank);
     w.iter().zip(product).map(|(w, p)| w - p).collect()
 }
 
 /// `x·Aᵀ·Bᵀ` of rows of the input, `[rows, out]`.
-pub(super) fn forward(x: &[f32], LowRank { rank, down, up }: &LowRank) -> Vec<f32> {
+pub(super) fn forward(x: &[f32], LowRank { rank, down, up, .. }: &LowRank) -> Vec<f32> {
     let (k, out) = (down.len() / rank, up.len() / rank);
     let rows = x.len() / k;
     gemm_nt(&gemm_nt(x, down, rows, k, *rank), up, rows, *rank, out)

@@ -520,7 +520,10 @@ impl Calibration<'_> {
         if let Some(tops) = tops {
             pairs::fit(&mut weight, tops);
         }
-        let branch = branch.map(|it| branch::fitted(it, &whole, &weight.dequantise(), &h));
+        let branch = branch.map(|it| {
+            let fitted = branch::fitted(it, &whole, &weight.dequantise(), &h);
+            fitted.stored_in(self.settings.branch_bits)
+        });
         (weight, branch)
     }
 

@@ -120,6 +120,8 @@ pub struct Settings {
     pub widths: Option<Widths>,
     /// Low-rank branches beside the rounded weights.
     pub ranks: Ranks,
+    /// How their factors are stored: 8 or 32 (float).
+    pub branch_bits: u32,
     /// Whether attention weights have evenly spaced levels over one interval (AIQViT), rather than the codes that suit them best.
     pub focusing: bool,
     /// Sites (name or path) that stay float.
@@ -150,6 +152,7 @@ impl Default for Settings {
             edge_bits: None,
             widths: None,
             ranks: Ranks::None,
+            branch_bits: 8,
             focusing: false,
             keep_float: Vec::new(),
             weight_only: Vec::new(),

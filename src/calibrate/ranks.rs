@@ -110,16 +110,18 @@ fn spectrum(
         if total > 0.0 {
             let gain = |sigma: &f64| error * sigma / total;
             let parameters = bench.state.parameters[index].as_ref();
-            let most = parameters.map_or(0, |it| most(it.k, it.out()));
+            let most = parameters.map_or(0, |it| {
+                most((it.k, it.out()), bench.state.settings.branch_bits)
+            });
             measured.gains = solved.carried.iter().take(most).map(gain).collect();
         }
         Ok(measured)
     })
 }
 
-/// Highest rank whose float factors take as many bits as four more a weight: `32·r·(in + out) ≤ 4·in·out`.
-fn most(inputs: usize, outputs: usize) -> usize {
-    inputs * outputs / (8 * (inputs + outputs)).max(1)
+/// Highest rank whose factors take as many bits as four more a weight: `bits·r·(in + out) ≤ 4·in·out`.
+fn most((inputs, outputs): (usize, usize), bits: u32) -> usize {
+    4 * inputs * outputs / (bits as usize * (inputs + outputs)).max(1)
 }
 
 /// Ranks within `room` multiply-accumulates, those with the most error per work first.

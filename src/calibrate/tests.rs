@@ -491,6 +491,7 @@ fn a_carrier_takes_a_fold_over_in_its_branch_too() {
         bias: vec![0.0; 3],
         low_rank: Some(LowRank {
             rank: 2,
+            bits: 32,
             down: vec![1.0, 2.0, 3.0, 4.0],
             up: vec![0.25, 0.5, 0.75, 1.0, 1.25, 1.5],
         }),

@@ -53,11 +53,15 @@ pub struct Args {
     /// Another width for the patch embedding and the head
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=8))]
     edge_bits: Option<u32>,
-    /// Let a branch of low rank carry a part of each Linear in float, two small products beside the rounded rest: less error of weights
+    /// Let a branch of low rank carry a part of each Linear past the rounding, two small float products beside the rounded rest: less error of weights
     /// and activations. N for all, or auto: ranks where they take the most error away, for at most 2 % of the Linears' multiply-adds (auto=10: 10 %). Weights of 8 bits get none. Mixed widths
     /// (--budget size=…) gain more for the same room [default: 0; with --method aiqvit: auto]
     #[arg(long, value_name = "N|auto|auto=PERCENT", conflicts_with = "budget")]
     rank: Option<Rank>,
+    /// How the factors of these branches are stored: 8 bits with a scale a row, which runtimes make floats of when they load the model
+    /// (float for tensorrt and qnn), or 32
+    #[arg(long, value_name = "N", value_parser = branch_bits, default_value_t = Settings::default().branch_bits)]
+    branch_bits: u32,
     /// The runtime that the model is written for; `vitq targets` lists them
     #[arg(long, value_name = "NAME", value_parser = targets::parse, default_value = "onnxruntime")]
     pub target: Target,
@@ -228,6 +232,7 @@ impl Args {
         };
         Settings {
             ranks: self.rank(&settings).ranks(),
+            branch_bits: self.branch_bits,
             focusing: self.is_aiqvit() && settings.has(Part::Focusing),
             ..settings
         }
@@ -237,6 +242,11 @@ impl Args {
 fn block(text: &str) -> Result<usize, String> {
     let block = text.parse().ok().filter(|block| BLOCKS.contains(block));
     block.ok_or_else(|| "a block has 32, 64 or 128 inputs".into())
+}
+
+fn branch_bits(text: &str) -> Result<u32, String> {
+    let bits = text.parse().ok().filter(|bits| [8, 32].contains(bits));
+    bits.ok_or_else(|| "8 or 32 bits".into())
 }
 
 fn part(name: &str) -> Result<Part, String> {

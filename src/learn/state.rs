@@ -157,6 +157,8 @@ pub struct NormState {
 #[derive(Clone, Debug)]
 struct BranchState {
     rank: usize,
+    /// How it is stored.
+    bits: u32,
     /// `A`, `[r, in]`
     down: Parameter,
     /// `B`, `[out, r]`
@@ -560,9 +562,9 @@ impl LinearState {
             leaf(self.biases(), &[out], learn)?,
             self.activation.leaf(learn)?,
         ];
-        if let Some(BranchState { rank, down, up }) = &self.branch {
-            others.push(leaf(down.values.clone(), &[*rank, k], learn)?);
-            others.push(leaf(up.values.clone(), &[out, *rank], learn)?);
+        if let Some(LowRank { rank, down, up, .. }) = self.branch.as_ref().map(BranchState::plan) {
+            others.push(leaf(down, &[rank, k], learn)?);
+            others.push(leaf(up, &[out, rank], learn)?);
         }
         Ok(LinearLeaves {
             weight: leaf(weight, &[out, k], false)?,
@@ -688,6 +690,7 @@ impl BranchState {
         let unit = (size(&branch.down) * size(&branch.up)).sqrt().max(1e-4);
         Self {
             rank: branch.rank,
+            bits: branch.bits,
             down: Parameter::new(
                 branch.down.clone(),
                 rates.branch * size(&branch.down).max(unit),
@@ -701,12 +704,15 @@ impl BranchState {
         self.up.step(up, step.t, step.pace);
     }
 
+    /// As it is stored; gradients go straight through the rounding.
     fn plan(&self) -> LowRank {
-        LowRank {
+        let learned = LowRank {
             rank: self.rank,
+            bits: 32,
             down: self.down.values.clone(),
             up: self.up.values.clone(),
-        }
+        };
+        learned.stored_in(self.bits)
     }
 }
 

@@ -75,6 +75,7 @@ impl Spectrum {
         let up = |o: usize, r: usize| (self.up[(o, r)] / balance[r]) as f32;
         (rank > 0).then(|| LowRank {
             rank,
+            bits: 32,
             down: (0..rank * k).map(|i| down(i / k, i % k)).collect(),
             up: (0..out * rank).map(|i| up(i / rank, i % rank)).collect(),
         })

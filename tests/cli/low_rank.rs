@@ -28,6 +28,12 @@ fn branches_take_error_away_and_the_report_says_at_what_price() {
     let (fixed, after, large) = make(&["--rank", "8"]);
     println!("{before} dB, rank 8 {after} dB");
     assert!(after > before && large > small, "{before}, {after} dB");
+    let (_, of_floats, largest) = make(&["--rank", "8", "--branch-bits", "32"]);
+    println!("in floats {of_floats} dB");
+    // Their rounding is 40 dB below what they carry.
+    assert!(of_floats - after < 2.0, "{of_floats}, {after} dB");
+    println!("{small}, {large} and {largest} bytes");
+    assert!(largest > large, "{large} and {largest} bytes");
     let summary = &fixed["summary"]["low_rank"];
     assert_eq!(
         (&summary["branches"], &summary["least"], &summary["most"]),
@@ -62,6 +68,7 @@ fn wrong_ranks_are_refused() {
     for (more, word) in [
         (&["--rank", "many"][..], "auto"),
         (&["--rank=-1"], "--rank"),
+        (&["--rank", "4", "--branch-bits", "7"], "8 or 32"),
         (&["--rank", "4", "--budget", "size=0.3"], "--budget"),
     ] {
         let out = folder.path("out.onnx");

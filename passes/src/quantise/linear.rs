@@ -83,7 +83,13 @@ pub(super) fn emit(
         }
     };
     if let Some((branch, float)) = float {
-        low_rank::emit(graph, site, (float, result), branch, (inputs, outputs))?;
+        low_rank::emit(
+            graph,
+            site,
+            (float, result),
+            (branch, &target),
+            (inputs, outputs),
+        )?;
     }
     Ok(SiteReport {
         site: site.name.clone(),

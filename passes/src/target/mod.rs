@@ -38,6 +38,8 @@ pub struct Target {
     pub newest_opset: Option<i64>,
     /// Least standard operator set of a model with 4-bit initialisers; `None` where 4-bit codes are stored as int8.
     pub packed_opset: Option<i64>,
+    /// Whether it makes floats of int8 constants behind Cast and Mul when it loads a model.
+    pub folds_codes: bool,
     /// Blocks of a weight with a scale each.
     pub blocks: Blocks,
     /// How a Linear is multiplied.

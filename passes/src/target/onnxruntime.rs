@@ -27,6 +27,7 @@ pub const ONNX_RUNTIME: Target = Target {
     opset: 17,
     newest_opset: Some(26),
     packed_opset: Some(21),
+    folds_codes: true,
     blocks: Blocks::Any,
     linear: LinearForm::Integer(Scales::Computed),
     least_outputs: 0,

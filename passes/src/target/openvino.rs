@@ -19,6 +19,7 @@ pub const OPENVINO: Target = Target {
     opset: 17,
     newest_opset: Some(26),
     packed_opset: Some(21),
+    folds_codes: true,
     blocks: Blocks::Whole,
     linear: LinearForm::Dequantised,
     least_outputs: 0,

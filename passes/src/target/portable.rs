@@ -16,6 +16,7 @@ pub const PORTABLE: Target = Target {
     opset: 17,
     newest_opset: Some(20),
     packed_opset: None,
+    folds_codes: true,
     blocks: Blocks::None,
     linear: LinearForm::Dequantised,
     least_outputs: 0,

@@ -23,6 +23,7 @@ pub const QNN: Target = Target {
     opset: 21,
     newest_opset: Some(26),
     packed_opset: None,
+    folds_codes: false,
     blocks: Blocks::None,
     linear: LinearForm::Gemm,
     least_outputs: 0,

@@ -17,6 +17,7 @@ pub const TENSORRT: Target = Target {
     opset: 17,
     newest_opset: Some(22),
     packed_opset: None,
+    folds_codes: false,
     blocks: Blocks::None,
     linear: LinearForm::Dequantised,
     least_outputs: 0,

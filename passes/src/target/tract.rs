@@ -21,6 +21,7 @@ pub const TRACT: Target = Target {
     opset: 17,
     newest_opset: None,
     packed_opset: None,
+    folds_codes: true,
     blocks: Blocks::None,
     linear: LinearForm::Integer(Scales::Constant),
     least_outputs: LEAST_OUTPUTS,

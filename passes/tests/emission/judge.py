@@ -154,14 +154,17 @@ def exact(case, *sites, fuses="MatMulIntegerToFloat"):
     assert fuses in case.fused(x), f"no {fuses} in {case.fused(x)}"
 
 
-def close(case, *sites):
-    """Linears that read the network's input, with any scales."""
+def close(case, *sites, folds=None):
+    """Linears that read the network's input, with any scales; of what ONNX Runtime `folds` when it loads the model nothing is left."""
     x = case.input()
     wanted = [linear(x, case.decision(site, "linear")) for site in sites]
     for outputs in case.both(x):
         for output, want in zip(outputs, wanted, strict=True):
             assert np.ptp(want) > 0, "the reference is constant"
             np.testing.assert_allclose(output, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    if folds:
+        assert folds in {node.op_type for node in case.quantised.graph.node}
+        assert folds not in case.fused(x), f"{folds} in {case.fused(x)}"
 
 
 def reference(model, x):

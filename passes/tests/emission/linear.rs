@@ -201,28 +201,32 @@ fn codebook_weights_are_stored_in_four_bits() {
     }
 }
 
-fn branch() -> Option<LowRank> {
+/// A branch that is stored in so many bits.
+fn branch(bits: u32) -> Option<LowRank> {
     let factor = |count| {
         let codes = codes(count, 9);
         codes.iter().map(|&c| f32::from(c) / 64.0).collect()
     };
-    Some(LowRank {
+    let floats = LowRank {
         rank: 2,
+        bits: 32,
         down: factor(2 * INPUTS),
         up: factor(2 * OUTPUTS),
-    })
+    };
+    Some(floats.stored_in(bits))
 }
 
 #[test]
 fn a_low_rank_branch_reads_what_the_quantiser_reads() {
-    for (bias, scaled) in [(true, false), (true, true), (false, false)] {
+    for (bias, scaled, bits) in [(true, false, 32), (true, true, 8), (false, false, 8)] {
         let pre_scale = (0..INPUTS).map(|c| 0.5 + 0.25 * (c % 3) as f32);
         let plan = LinearPlan {
-            low_rank: branch(),
+            low_rank: branch(bits),
             pre_scale: scaled.then(|| pre_scale.collect()),
             ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
         };
-        judge(&network("N", bias), plan, "close", &[]);
+        let folds: &[&str] = if bits == 8 { &["folds=Cast"] } else { &[] };
+        judge(&network("N", bias), plan, "close", folds);
     }
 }
 
@@ -230,7 +234,7 @@ fn a_low_rank_branch_reads_what_the_quantiser_reads() {
 fn a_branch_beside_a_float_input_is_the_same_as_one_merged_into_the_weight() {
     for bits in [4, 8] {
         let plan = LinearPlan {
-            low_rank: branch(),
+            low_rank: branch(32),
             ..linear(Activation::Float, weight(bits, INPUTS, OUTPUTS))
         };
         judge(&network("N", true), plan, "weights_alone", &[]);

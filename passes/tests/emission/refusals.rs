@@ -120,6 +120,7 @@ fn numbers_of_another_shape() {
     );
     let low_rank = Some(LowRank {
         rank: 2,
+        bits: 32,
         down: vec![0.0; 8],
         up: vec![0.0; 7],
     });

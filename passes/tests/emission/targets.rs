@@ -63,16 +63,24 @@ fn a_low_rank_branch_stands_beside_an_integer_product() {
             .map(|&c| f32::from(c) / 64.0)
             .collect()
     };
-    let low_rank = Some(LowRank {
+    let low_rank = LowRank {
         rank: 2,
+        bits: 32,
         down: factor(2 * INPUTS),
         up: factor(2 * OUTPUTS),
-    });
-    let linear = LinearPlan {
-        low_rank,
-        ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
     };
-    judge(&network("N", true), linear, &TRACT, "close");
+    for bits in [8, 32] {
+        let linear = LinearPlan {
+            low_rank: Some(low_rank.clone().stored_in(bits)),
+            ..linear(uniform(8, 128), weight(8, INPUTS, OUTPUTS))
+        };
+        judge(&network("N", true), linear.clone(), &TRACT, "close");
+        // What folds no codes gets floats, of the same values.
+        let plan = plan(vec![("fc", Decision::Linear(linear))]);
+        let floats =
+            applied(&network("N", true), &plan, &TENSORRT).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!floats.ops().any(|(_, op)| op.is("Cast")));
+    }
 }
 
 #[test]

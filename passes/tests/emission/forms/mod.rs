@@ -108,6 +108,7 @@ fn linear_without_bias_and_a_low_rank_branch() {
         .replace("[add] y = Add(b, t)", "");
     let low_rank = Some(LowRank {
         rank: 1,
+        bits: 32,
         down: vec![1.0, 2.0],
         up: vec![3.0, 4.0],
     });
@@ -119,6 +120,28 @@ fn linear_without_bias_and_a_low_rank_branch() {
         &before,
         &plan(vec![("fc", Decision::Linear(linear))]),
         include_str!("linear_without_bias_and_a_low_rank_branch.txt"),
+    );
+}
+
+#[test]
+fn a_low_rank_branch_in_codes() {
+    let before = LINEAR
+        .replace("t = MatMul", "y = MatMul")
+        .replace("[add] y = Add(b, t)", "");
+    let low_rank = LowRank {
+        rank: 1,
+        bits: 32,
+        down: vec![127.0, 64.0],
+        up: vec![254.0, -127.0],
+    };
+    let linear = LinearPlan {
+        low_rank: Some(low_rank.stored_in(8)),
+        ..linear(uniform(8))
+    };
+    becomes(
+        &before,
+        &plan(vec![("fc", Decision::Linear(linear))]),
+        include_str!("a_low_rank_branch_in_codes.txt"),
     );
 }
 

@@ -139,7 +139,7 @@ impl LowRank {
 }
 
 /// Rounds each row of a factor of `k` columns to multiples of its [`row_scale`].
-pub fn round_rows(factor: &mut [f32], k: usize) {
+fn round_rows(factor: &mut [f32], k: usize) {
     for row in factor.chunks_mut(k.max(1)) {
         let scale = row_scale(row);
         row.iter_mut()

@@ -16,6 +16,7 @@ use super::sensitivity::Rounded;
 use super::{Branch, CalibrateError, Calibration, Part, Ranks, SiteReport};
 use crate::linalg::{add_gemm_nt, gemm_nt, square_sum};
 use crate::quant::{self, FLOAT_BITS, Histogram, Points};
+use crate::run::vector::all_finite;
 use crate::solve::{Grid, descend, gptq, pairs, refit, round_to_nearest, shrunk};
 use crate::walk::{SiteOutput, Walk, World};
 
@@ -291,7 +292,7 @@ impl Calibration<'_> {
             || Channels::new(k),
             |channels, lane| {
                 let rows = rows(walk, site, k, lane, self.world())?;
-                if !rows.iter().all(|x| x.is_finite()) {
+                if !all_finite(&rows) {
                     return Err(CalibrateError::NotFinite {
                         site: site.name.clone(),
                     });

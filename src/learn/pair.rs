@@ -165,7 +165,7 @@ impl<'a> Pair<'a> {
                 .run(&block.float, &mut values, &products)?;
             for outlet in &block.quantised.writes {
                 if let Some(Value::Float(value)) = values.get_mut(outlet)
-                    && !self.outputs.contains(outlet)
+                    && self.features.contains(outlet)
                     && of_tokens(value, &self.widths)
                 {
                     let feature = watched(*outlet, value).map_err(|e| LearnError::step(&e))?;

@@ -24,16 +24,6 @@ pub(super) struct Fitted {
     pub raised: usize,
 }
 
-impl Fitted {
-    /// What the codes stand for, `[out]`: a float bias of the same values as the int32 one.
-    pub fn dequantised(&self) -> Vec<f32> {
-        let codes = self.codes.iter().zip(&self.scale);
-        codes
-            .map(|(&code, &scale)| (f64::from(code) * f64::from(scale)) as f32)
-            .collect()
-    }
-}
-
 /// Puts `bias` `[out]` on the grid of `input_scale·weight.scale`.
 pub(super) fn fit(
     site: &str,

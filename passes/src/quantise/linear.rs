@@ -66,9 +66,6 @@ pub(super) fn emit(
         (Some(fitted), BiasForm::Int32) if scales.is_none() => {
             bias::emit(graph, &site.name, fitted)
         }
-        (Some(fitted), BiasForm::Int32) => {
-            bias::emit_float(graph, &site.name, &fitted.dequantised())
-        }
         _ => bias::emit_float(graph, &site.name, &plan.bias),
     };
     let result = match &fitted {

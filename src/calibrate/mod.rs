@@ -122,7 +122,7 @@ pub struct Settings {
     pub ranks: Ranks,
     /// How their factors are stored: 8 or 32 (float).
     pub branch_bits: u32,
-    /// Whether attention weights have evenly spaced levels over one interval (AIQViT), rather than the codes that suit them best.
+    /// Whether attention weights may have evenly spaced levels over one interval (AIQViT), where no other codes suit them better.
     pub focusing: bool,
     /// Sites (name or path) that stay float.
     pub keep_float: Vec<String>,

@@ -30,7 +30,7 @@ pub enum Part {
     Guard,
     /// Low-rank branches beside the rounded weights (AIQViT).
     LowRank,
-    /// Attention weights in one interval that learns (AIQViT).
+    /// Attention weights in one interval that learns (AIQViT), where that suits them best.
     Focusing,
     /// Samples from easy to hard (AIQViT).
     Curriculum,
@@ -93,7 +93,9 @@ impl Part {
             Part::Logarithm => "logarithmic codes after Softmax",
             Part::Guard => "sites that spoil the network are mended",
             Part::LowRank => "low-rank branches learn (--method aiqvit)",
-            Part::Focusing => "attention weights in one interval that learns (--method aiqvit)",
+            Part::Focusing => {
+                "attention weights in one interval that learns, where that suits them best (--method aiqvit)"
+            }
             Part::Curriculum => "samples from easy to hard (--method aiqvit)",
         }
     }

@@ -77,11 +77,11 @@ impl Calibration<'_> {
     /// Quantisers that attention weights can have.
     fn attention_weights(&self, groups: &[Histogram], bits: u32) -> Vec<Activation> {
         let points = Histogram::merged(groups).points();
+        let mut candidates = vec![self.range(groups, bits, EACH)];
         if self.settings.focusing {
             let most = points.values.last().copied().unwrap_or(1.0);
-            return quant::intervals(most, bits).collect();
+            candidates.extend(quant::intervals(most, bits));
         }
-        let mut candidates = vec![self.range(groups, bits, EACH)];
         if self.settings.has(Part::Logarithm) {
             candidates.push(quant::log(&points, bits));
         }

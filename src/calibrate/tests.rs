@@ -455,6 +455,48 @@ fn one_image_and_one_without_content_are_enough_for_a_plan() {
 }
 
 #[test]
+fn an_interval_stands_only_where_no_other_codes_suit_attention_weights_better() {
+    let model = model();
+    let images = images(&model);
+    let feeds = Batches::new(&images, 0..4, 1);
+    let products = |focusing, codes, without: &[Part]| -> Vec<f64> {
+        let settings = Settings {
+            focusing,
+            codes,
+            // Each site by itself.
+            without: [without, &[Part::Sequential, Part::Guard]].concat(),
+            ..settings(3, Scope::All)
+        };
+        let outcome = calibrate(
+            &model.graph,
+            &model.structure,
+            &feeds,
+            &settings,
+            &NoProgress,
+        );
+        let sites = model.structure.sites.iter().zip(outcome.unwrap().sites);
+        sites
+            .filter(|(site, _)| site.kind == SiteKind::AttentionValue)
+            .filter_map(|(_, report)| report.output_sqnr_db)
+            .collect()
+    };
+    // What `range` and the logarithm cannot do is what the interval is for.
+    let (plain, focused) = (
+        products(false, Codes::Uniform, &[Part::Logarithm]),
+        products(true, Codes::Uniform, &[Part::Logarithm]),
+    );
+    assert!(!plain.is_empty() && plain.len() == focused.len());
+    assert!(
+        plain.iter().zip(&focused).all(|(p, f)| f > p),
+        "{plain:?} {focused:?}"
+    );
+    assert_eq!(
+        products(false, Codes::Auto, &[]),
+        products(true, Codes::Auto, &[])
+    );
+}
+
+#[test]
 fn nothing_to_calibrate_on_is_refused() {
     let model = model();
     let images = images(&model);

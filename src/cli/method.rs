@@ -11,9 +11,9 @@ pub struct Args {
     /// unlabelled images of --calib (nine of ten, at most 1024; the more the better), each block to give what the float model's
     /// gives: reconstruct lets weights, scales, biases and steps learn; aiqvit leaves the rounded weights as they are, and lets
     /// low-rank branches beside them learn (ranks as of --rank auto), biases, steps, and the interval that attention weights are
-    /// focused on, from easy images to hard ones (--without low-rank, focusing, curriculum leave one of these out; without focusing
-    /// is the better where codebooks may stand there). Blocks that come no nearer on images held out stay as they are. `vitq train`
-    /// learns longer and better, from end to end
+    /// focused on where no codebook or logarithmic code suits them better (as with --codes uniform --without logarithm), from easy
+    /// images to hard ones (--without low-rank, focusing, curriculum leave one of these out). Blocks that come no nearer on images
+    /// held out stay as they are. `vitq train` learns longer and better, from end to end
     #[arg(
         long,
         value_enum,

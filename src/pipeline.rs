@@ -344,7 +344,8 @@ impl Quantizer {
                 None => self.checkpoint.clone(),
             };
             let how = (options, checkpoint.as_ref());
-            let report = crate::learn::reconstruct(form, plan, &feeds, how, progress)?;
+            let seen = (&feeds as &dyn Feeds, self.calibrated(model, samples));
+            let report = crate::learn::reconstruct(form, plan, seen, how, progress)?;
             outcome.reconstructed = Some(report);
         }
         Ok(())
@@ -375,6 +376,12 @@ impl Quantizer {
         }
     }
 
+    /// How many feeds calibration sees.
+    #[cfg(feature = "learn")]
+    fn calibrated(&self, model: &FloatModel, samples: &Dataset) -> usize {
+        Batches::new(samples, 0..self.samples, model.batch()).len()
+    }
+
     /// Improves the numbers by gradients, where that is asked for.
     #[cfg(feature = "learn")]
     fn learn(
@@ -389,7 +396,8 @@ impl Quantizer {
             let form = (written.graph(), written.structure());
             let feeds = Batches::new(samples, 0..learning.count(samples), model.batch());
             let how = (&learning.options, self.checkpoint.as_ref());
-            let course = crate::learn::distil(form, &mut outcome.plan, &feeds, how, progress)?;
+            let seen = (&feeds as &dyn Feeds, self.calibrated(model, samples));
+            let course = crate::learn::distil(form, &mut outcome.plan, seen, how, progress)?;
             outcome.learned = Some(course);
         }
         Ok(())

@@ -70,14 +70,14 @@ impl Default for Options {
 /// Checks after the first.
 const CHECKS: usize = 20;
 
-/// Improves the numbers of a plan that was made for `graph`.
+/// Improves the numbers of a plan that was made for `graph`; calibration saw the first so many of the feeds.
 ///
 /// # Errors
 /// An operator has no gradient, a sample cannot be read, there are too few, or the loss is no number.
 pub fn distil(
     (graph, structure): (&Graph, &Structure),
     plan: &mut Plan,
-    feeds: &dyn Feeds,
+    (feeds, calibrated): (&dyn Feeds, usize),
     (options, checkpoint): (&Options, Option<&Checkpoint>),
     progress: &dyn Progress,
 ) -> Result<Course, LearnError> {
@@ -85,7 +85,7 @@ pub fn distil(
         return Err(LearnError::TooFew(feeds.len()));
     }
     let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
-    let (held_out, learned_from) = split(feeds.len());
+    let (held_out, learned_from) = split(feeds.len(), calibrated);
     let mut student = Student {
         pair,
         feeds,

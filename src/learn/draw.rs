@@ -1,5 +1,7 @@
 //! What is drawn at random, for a seed.
 
+use std::collections::BTreeSet;
+
 /// What SplitMix64's state moves by.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -50,9 +52,20 @@ impl Random {
 /// Of how many samples one is held out.
 const HELD_OUT: usize = 8;
 
-/// Samples held out, and those learned from.
-pub fn split(count: usize) -> (Vec<usize>, Vec<usize>) {
-    (0..count).partition(|i| i % HELD_OUT == HELD_OUT.min(count) - 1)
+/// Samples held out, and those learned from; the first `calibrated` of them are those that calibration saw.
+///
+/// Held out are such as it did not see, if there are enough: of the others it knows more than it will of a user's, so that what is learned
+/// seems to gain less than it does.
+pub fn split(count: usize, calibrated: usize) -> (Vec<usize>, Vec<usize>) {
+    let wanted = (count / HELD_OUT).max(1);
+    let start = match count.saturating_sub(calibrated) >= wanted {
+        true => calibrated,
+        false => 0,
+    };
+    // In the middle of each of so many equal parts.
+    let place = |i: usize| start + (2 * i + 1) * (count - start) / (2 * wanted);
+    let held_out: BTreeSet<usize> = (0..wanted).map(place).collect();
+    (0..count).partition(|i| held_out.contains(i))
 }
 
 /// Which samples each step learns from: all of them before any comes again, in another order each time.
@@ -85,5 +98,29 @@ impl<'a> Draw<'a> {
             }
         }
         chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_calibration_did_not_see_is_held_out() {
+        let held_out = |count, calibrated| split(count, calibrated).0;
+        assert_eq!(held_out(90, 32).len(), 11);
+        assert!(held_out(90, 32).iter().all(|it| (32..90).contains(it)));
+        // As many as there are.
+        assert_eq!(held_out(16, 14), [14, 15]);
+        // Too few: from all of them.
+        assert_eq!(held_out(16, 15), [4, 12]);
+        assert_eq!(held_out(16, 40), [4, 12]);
+        for count in 2..40 {
+            for calibrated in 0..count + 2 {
+                let (held_out, learned_from) = split(count, calibrated);
+                assert_eq!(held_out.len(), (count / HELD_OUT).max(1));
+                assert_eq!(held_out.len() + learned_from.len(), count);
+            }
+        }
     }
 }

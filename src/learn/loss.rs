@@ -98,7 +98,10 @@ pub fn loss(
                     true => relative_by_token(a, b, *share)?,
                     false => relative(a, b)?,
                 };
-                let weight = if is_output { OUTPUT } else { 1.0 };
+                let weight = match is_output && !features.is_empty() {
+                    true => OUTPUT,
+                    false => 1.0,
+                };
                 sum = (sum + (error * (weight / compared.len() as f64))?)?;
             }
             sum

@@ -196,10 +196,27 @@ impl<'a> Pair<'a> {
         inputs: &Values,
         leaves: &[Leaves],
     ) -> Result<Loss, LearnError> {
+        self.judge(objective, &self.features, inputs, leaves)
+    }
+
+    /// The same of the values at the outputs alone: what a user of the network sees.
+    ///
+    /// # Errors
+    /// As of [`Self::loss`].
+    pub fn loss_at_outputs(&self, inputs: &Values, leaves: &[Leaves]) -> Result<Loss, LearnError> {
+        self.judge(Objective::Values, &[], inputs, leaves)
+    }
+
+    fn judge(
+        &self,
+        objective: Objective,
+        features: &[Outlet],
+        inputs: &Values,
+        leaves: &[Leaves],
+    ) -> Result<Loss, LearnError> {
         let float = self.teach(inputs)?;
         let quantised = self.try_out(inputs, leaves)?;
-        let compared = (&self.outputs[..], &self.features[..]);
-        let alike = Values::new();
+        let (compared, alike) = ((&self.outputs[..], features), Values::new());
         self.compare(objective, compared, &quantised, (&float, &alike))
     }
 

@@ -80,14 +80,14 @@ const MOST: usize = 1024;
 /// Share of the samples that the curriculum begins with.
 const EASY: f32 = 0.25;
 
-/// Improves the numbers of a plan that was made for `graph`.
+/// Improves the numbers of a plan that was made for `graph`; calibration saw the first so many of the feeds.
 ///
 /// # Errors
 /// An operator has no gradient, a sample cannot be read, there are too few, or the loss is no number.
 pub fn reconstruct(
     (graph, structure): (&Graph, &Structure),
     plan: &mut Plan,
-    feeds: &dyn Feeds,
+    (feeds, calibrated): (&dyn Feeds, usize),
     (options, checkpoint): (&Options, Option<&Checkpoint>),
     progress: &dyn Progress,
 ) -> Result<Reconstruction, LearnError> {
@@ -95,7 +95,7 @@ pub fn reconstruct(
         return Err(LearnError::TooFew(feeds.len()));
     }
     let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
-    let (held_out, learned_from) = split(feeds.len());
+    let (held_out, learned_from) = split(feeds.len(), calibrated);
     let mut builder = Builder {
         // Without a step nothing is learned from.
         seen: match options.steps {
@@ -243,12 +243,12 @@ impl Builder<'_> {
         self.pair.view(self.feeds, samples, &View::new(random))
     }
 
-    /// Error of the whole network on the samples held out, and on which share of them it decides as the float one does.
+    /// Error at the outputs on the samples held out, and on which share of them the network decides as the float one does.
     fn network(&self) -> Result<(f64, Option<f64>), LearnError> {
         let leaves = self.pair.quantised.leaves(false)?;
         let losses = self.held_out.par_iter().map(|&i| {
             let inputs = self.pair.inputs(&self.feeds.feed(i)?)?;
-            let loss = self.pair.loss(Objective::Values, &inputs, &leaves)?;
+            let loss = self.pair.loss_at_outputs(&inputs, &leaves)?;
             Ok((loss.value()?, loss.agrees))
         });
         let losses = losses.collect::<Result<Vec<_>, LearnError>>()?;

@@ -19,7 +19,7 @@ use super::state::{Leaves, State, Step};
 use super::views::{View, crop};
 use super::*;
 use crate::batches::Batches;
-use crate::calibrate::{Feeds, Parameters, Progress, Ranks, Scope, Settings};
+use crate::calibrate::{Codes, Feeds, Parameters, Part, Progress, Ranks, Scope, Settings};
 use crate::contract::{Contract, Source};
 use crate::input::{Array, Dataset, InputError, Preset};
 use crate::model::FloatModel;
@@ -399,7 +399,7 @@ fn the_same_seed_gives_the_same_plan() {
                 distil(
                     form,
                     &mut plan,
-                    &feeds as &dyn Feeds,
+                    (&feeds as &dyn Feeds, 0),
                     (&options, None),
                     &NoProgress,
                 )
@@ -445,7 +445,10 @@ fn aiqvit(bits: u32) -> Quantizer {
         edge_bits: Some(8),
         scope: Scope::All,
         ranks: Ranks::All(4),
+        // Only these leave the interval its place.
         focusing: true,
+        codes: Codes::Uniform,
+        without: vec![Part::Logarithm],
         ..Settings::default()
     })
 }
@@ -659,7 +662,7 @@ fn what_was_interrupted_goes_on_to_the_same_end() {
         distil(
             form,
             &mut plan,
-            feeds,
+            (feeds, 0),
             (options, Some(&checkpoint)),
             &NoProgress,
         )
@@ -727,7 +730,7 @@ fn blocks_that_have_learned_are_not_learned_again() {
         let path = folder.path().join("so far.safetensors");
         let checkpoint = Checkpoint { path, resume };
         let how = (options, Some(&checkpoint));
-        reconstruct(form, &mut plan, &feeds, how, progress).map(|report| (plan, report))
+        reconstruct(form, &mut plan, (&feeds, 0), how, progress).map(|report| (plan, report))
     };
     let whole = learn(&NoProgress, &options, false).unwrap();
     let stopped = std::panic::AssertUnwindSafe(|| learn(&Interrupted("blocks.2"), &options, false));
@@ -795,7 +798,8 @@ fn a_loss_that_is_no_number_names_the_layer() {
         steps: 2,
         ..Options::default()
     };
-    let error = distil(form, &mut plan, &feeds, (&options, None), &NoProgress).unwrap_err();
+    let how = (&options, None);
+    let error = distil(form, &mut plan, (&feeds, 0), how, &NoProgress).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with("/blocks/blocks.2/mlp/fc1"), "{message}");
 }

@@ -11,7 +11,7 @@ pub struct Reconstruction {
     pub steps: usize,
     /// In the order of the network.
     pub blocks: Vec<BlockReport>,
-    /// Error of the network on samples held out: the mean of `‖x̂ - x‖²/‖x‖²` at its outputs and behind its blocks, before learning.
+    /// Error of the network on samples held out: the mean of `‖x̂ - x‖²/‖x‖²` at its outputs, before learning.
     pub before: f64,
     /// The same after it.
     pub after: f64,

@@ -36,16 +36,22 @@ ROWS = [
     "W3A3, all, 8-bit edges: --bits w3a3 --scope all --edge-bits 8",
 ]
 
-# With --learned: what learning adds to the closed form in equal steps, and what each part of AIQViT is worth.
+# With --learned: what learning adds to the closed form in equal steps, and what each part of AIQViT is worth: alone beside
+# evenly spaced levels, as the paper has it, and beside the codes that vitq takes.
+PLAIN = "--codes uniform --without logarithm"
 LEARNED = [
     "closed form:",
     "reconstruct: --method reconstruct",
+    "closed-form branches: --rank auto=20",
     "aiqvit: --method aiqvit --rank auto=20",
     "aiqvit without low-rank: --method aiqvit --without low-rank",
-    "aiqvit without focusing: --method aiqvit --rank auto=20 --without focusing",
     "aiqvit without curriculum: --method aiqvit --rank auto=20 --without curriculum",
-    "closed-form branches: --rank auto=20",
     "train: train --steps 400 --batch 16 --rate 4",
+    f"even levels, closed form: {PLAIN}",
+    f"even levels, low-rank alone: --method aiqvit --rank auto=20 {PLAIN} focusing curriculum",
+    f"even levels, focusing alone: --method aiqvit {PLAIN} low-rank curriculum",
+    f"even levels, curriculum alone: --method aiqvit {PLAIN} low-rank focusing",
+    f"even levels, aiqvit: --method aiqvit --rank auto=20 {PLAIN}",
 ]
 LEARNED_FORMS = ["--bits w4a4 --scope all --edge-bits 8", "--bits w3a3 --scope all --edge-bits 8"]
 

@@ -7,9 +7,9 @@ use vitq_passes::structure::{Site, Structure};
 
 use super::fold::{Channels, Fold};
 use super::guard::Guard;
-use super::linear::Solved;
 use super::operand::tensor;
 use super::product::{Rounding, heads};
+use super::solution::Solved;
 use super::{CalibrateError, Calibration, Feeds, Progress, Settings};
 use crate::walk::{Program, Walk, World};
 

@@ -9,7 +9,8 @@ use std::ops::Range;
 use vitq_passes::structure::{Site, SiteKind};
 
 use super::fold::{Channels, Fold};
-use super::linear::{Choice, Solved, sqnr};
+use super::linear::{Choice, sqnr};
+use super::solution::Solved;
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::walk::{SiteOutput, Walk, World};
 

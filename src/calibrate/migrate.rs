@@ -19,8 +19,8 @@ use vitq_passes::plan::{Decision, LowRank, SitePlan};
 use vitq_passes::structure::Role;
 
 use super::fold::Fold;
-use super::linear::Parameters;
 use super::operand::rows;
+use super::parameters::Parameters;
 use super::{CalibrateError, Calibration, Part, Scope};
 use crate::walk::{SiteOutput, Walk, World, floats};
 

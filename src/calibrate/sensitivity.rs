@@ -13,7 +13,7 @@ use vitq_passes::structure::{Role, Site, SiteKind, Structure};
 use super::bench::{Bench, at_each_site};
 use super::fold::{Channels, Fold};
 use super::guard::INPUTS;
-use super::linear::Solved;
+use super::solution::Solved;
 use super::{CalibrateError, Feeds, Part, Progress, Scope, Settings};
 use crate::run::Runtime;
 use crate::walk::Walk;

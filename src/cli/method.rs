@@ -13,7 +13,7 @@ pub struct Args {
     /// low-rank branches beside them learn (ranks as of --rank auto), biases, steps, and the interval that attention weights are
     /// focused on where no codebook or logarithmic code suits them better (as with --codes uniform --without logarithm), from easy
     /// images to hard ones (--without low-rank, focusing, curriculum leave one of these out). Blocks that come no nearer on images
-    /// held out stay as they are. `vitq train` learns longer and better, from end to end
+    /// held out stay as they are. `vitq train` learns from end to end, behind blocks or without
     #[arg(
         long,
         value_enum,

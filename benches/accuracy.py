@@ -38,7 +38,7 @@ ROWS = [
 
 # With --learned: what learning adds to the closed form in equal steps, and what each part of AIQViT is worth: alone beside
 # evenly spaced levels, as the paper has it, and beside the codes that vitq takes.
-PLAIN = "--codes uniform --without logarithm"
+EVEN = "--codes uniform --without logarithm"
 LEARNED = [
     "closed form:",
     "reconstruct: --method reconstruct",
@@ -47,11 +47,11 @@ LEARNED = [
     "aiqvit without low-rank: --method aiqvit --without low-rank",
     "aiqvit without curriculum: --method aiqvit --rank auto=20 --without curriculum",
     "train: train --steps 400 --batch 16 --rate 4",
-    f"even levels, closed form: {PLAIN}",
-    f"even levels, low-rank alone: --method aiqvit --rank auto=20 {PLAIN} focusing curriculum",
-    f"even levels, focusing alone: --method aiqvit {PLAIN} low-rank curriculum",
-    f"even levels, curriculum alone: --method aiqvit {PLAIN} low-rank focusing",
-    f"even levels, aiqvit: --method aiqvit --rank auto=20 {PLAIN}",
+    f"even levels, closed form: {EVEN}",
+    f"even levels, low-rank alone: --method aiqvit --rank auto=20 {EVEN} focusing curriculum",
+    f"even levels, focusing alone: --method aiqvit {EVEN} low-rank curriculum",
+    f"even levels, curriculum alone: --method aiqvit {EVEN} low-rank focusing",
+    f"even levels, aiqvit: --method aiqvit --rank auto=20 {EVEN}",
 ]
 LEARNED_FORMS = ["--bits w4a4 --scope all --edge-bits 8", "--bits w3a3 --scope all --edge-bits 8"]
 

@@ -7,12 +7,15 @@ use vitq_passes::structure::{Site, SiteKind};
 use super::fold::{Channels, Fold};
 use super::moments::over_lanes;
 use super::operand::{rows, sample};
-use super::parameters::transpose;
+use super::parameters::{Parameters, transpose};
 use super::solution::Solved;
 use super::{CalibrateError, Calibration, SiteReport};
 use crate::linalg::{square_sum, squared_distance};
 use crate::run::vector::all_finite;
 use crate::walk::{SiteOutput, Walk, WalkError, World};
+
+/// Inputs for which a weight is turned.
+const MANY: usize = 16;
 
 impl Calibration<'_> {
     /// Decides a Linear and gives all lanes its result.
@@ -81,7 +84,14 @@ impl Calibration<'_> {
         solved: &Solved,
         folded_upstream: bool,
     ) -> Result<Decision, CalibrateError> {
-        walk.complete(|walk, lane| self.output(walk, index, lane, Some(solved)))?;
+        let parameters = self.parameters[index].as_ref();
+        let turned = parameters
+            .filter(|_| walk.len() >= MANY)
+            .map(Parameters::turned);
+        let (solved_now, turned) = (Some(solved), turned.as_deref());
+        self.complete(walk, |walk, lane| {
+            self.output(walk, index, lane, (solved_now, turned))
+        })?;
         Ok(Decision::Linear(solved.plan(folded_upstream)))
     }
 
@@ -137,13 +147,13 @@ impl Calibration<'_> {
         sqnr(&y, &solved.forward(float))
     }
 
-    /// The site's result in a lane; the float one where `solved` is absent.
+    /// The site's result in a lane; the float one where `solved` is absent. `turned` is the float weight as `[in, out]`.
     fn output(
         &self,
         walk: &Walk<'_>,
         index: usize,
         lane: usize,
-        solved: Option<&Solved>,
+        (solved, turned): (Option<&Solved>, Option<&[f32]>),
     ) -> Result<SiteOutput, CalibrateError> {
         let site = &self.structure.sites[index];
         let Some(parameters) = &self.parameters[index] else {
@@ -155,7 +165,9 @@ impl Calibration<'_> {
                 Some(it) => shaped(site, x.shape(), &it.bias, |y| it.add_product(&x, y)),
                 None => {
                     let bias = &parameters.bias;
-                    shaped(site, x.shape(), bias, |y| parameters.add_product(&x, y))
+                    shaped(site, x.shape(), bias, |y| {
+                        parameters.add_product_of(turned, &x, y);
+                    })
                 }
             }
         };
@@ -197,7 +209,7 @@ impl Calibration<'_> {
         index: usize,
         reason: String,
     ) -> Result<Decision, CalibrateError> {
-        walk.complete(|walk, lane| self.float_output(walk, index, lane))?;
+        self.complete(walk, |walk, lane| self.float_output(walk, index, lane))?;
         Ok(Decision::Float {
             reason,
             replace: None,
@@ -228,7 +240,7 @@ impl Calibration<'_> {
         index: usize,
         lane: usize,
     ) -> Result<SiteOutput, CalibrateError> {
-        self.output(walk, index, lane, None)
+        self.output(walk, index, lane, (None, None))
     }
 }
 

@@ -109,11 +109,7 @@ impl Calibration<'_> {
         let [reader] = readers[..] else {
             return Ok(None);
         };
-        let (rows, plain) = rayon::join(
-            || self.rows_behind(walk, index, reader),
-            || self.behind(walk, index, reader, |_, _| {}),
-        );
-        let (Some(rows), Some(plain)) = (rows?, plain?) else {
+        let Some(rows) = self.rows_behind(walk, index, reader)? else {
             return Ok(None);
         };
         let carrier = Carrier {
@@ -121,7 +117,7 @@ impl Calibration<'_> {
             rows,
             shifts: role == Role::Proj,
         };
-        let exact = self.passes_through(walk, &plain, &carrier, reader)?;
+        let exact = self.passes_through(walk, &carrier, reader)?;
         Ok(exact.then_some((reader, carrier)))
     }
 
@@ -132,13 +128,19 @@ impl Calibration<'_> {
         index: usize,
         to: usize,
     ) -> Result<Option<Vec<usize>>, CalibrateError> {
-        let number = |y: &mut [f32], out: usize| {
-            for row in y.chunks_exact_mut(out) {
-                row.iter_mut().enumerate().for_each(|(i, y)| *y = i as f32);
+        let out = self.parameters[index].as_ref().map_or(0, Parameters::out);
+        let numbered = |walk: &Walk<'_>, lane| {
+            let x = walk.operand(lane, 0, World::Float);
+            let mut shape = x.map_or_else(Vec::new, |it| it.shape().to_vec());
+            if let Some(last) = shape.last_mut() {
+                *last = out;
             }
+            let count: usize = shape.iter().product();
+            let numbers: Vec<f32> = (0..count).map(|i| (i % out.max(1)) as f32).collect();
+            Tensor::from_shape(&shape, &numbers).map_err(failed)
         };
         let (Some(behind), Some(reader)) = (
-            self.behind(walk, index, to, number)?,
+            self.behind(walk, to, numbered)?,
             self.parameters[to].as_ref(),
         ) else {
             return Ok(None);
@@ -159,38 +161,48 @@ impl Calibration<'_> {
         let mut distinct = numbers.clone();
         distinct.sort_unstable();
         distinct.dedup();
-        let out = self.parameters[index].as_ref().map_or(0, Parameters::out);
         let sound =
             whole && distinct.len() == reader.k && distinct.last().is_some_and(|&n| n < out);
         Ok(sound.then_some(numbers))
     }
 
-    /// Whether scales on the carrier's rows arrive at the channels of `to`, and nowhere else; `plain` stands there without them.
+    /// Whether scales on the carrier's rows arrive at the channels of `to`, and nowhere else.
     fn passes_through(
         &self,
         walk: &Walk<'_>,
-        plain: &Walk<'_>,
         carrier: &Carrier,
         to: usize,
     ) -> Result<bool, CalibrateError> {
         // Powers of two: products and sums of scaled values are the scaled ones, bit for bit.
         let scale = |channel: usize| [1.0, 2.0, 0.5][channel % 3];
-        let scaled = |y: &mut [f32], out: usize| {
+        let plain = |walk: &Walk<'_>, lane| {
+            let output = self.float_output(walk, carrier.site, lane)?;
+            Ok(output.float)
+        };
+        let out = self.parameters[carrier.site].as_ref();
+        let out = out.map_or(1, Parameters::out);
+        let scaled = |walk: &Walk<'_>, lane| {
+            let float = plain(walk, lane)?;
+            let mut y = floats(&float).map_err(failed)?.to_vec();
             for row in y.chunks_exact_mut(out) {
                 for (channel, &r) in carrier.rows.iter().enumerate() {
                     row[r] *= scale(channel);
                 }
             }
+            Tensor::from_shape(float.shape(), &y).map_err(failed)
         };
-        let (Some(changed), Some(reader)) = (
-            self.behind(walk, carrier.site, to, scaled)?,
-            self.parameters[to].as_ref(),
-        ) else {
+        let (plain, changed) = rayon::join(
+            || self.behind(walk, to, plain),
+            || self.behind(walk, to, scaled),
+        );
+        let (Some(plain), Some(changed), Some(reader)) =
+            (plain?, changed?, self.parameters[to].as_ref())
+        else {
             return Ok(false);
         };
         let site = &self.structure.sites[to];
         let (x, y) = (
-            rows(plain, site, reader.k, 0, World::Float)?,
+            rows(&plain, site, reader.k, 0, World::Float)?,
             rows(&changed, site, reader.k, 0, World::Float)?,
         );
         let mut pairs = x.iter().zip(y.iter()).enumerate();
@@ -199,22 +211,17 @@ impl Calibration<'_> {
         Ok(arrive && plain.differs_only_in_operand(&changed)?)
     }
 
-    /// A walk of one lane that stands at `to`, the result of site `index` changed on the way; `None` if it never does.
+    /// A walk of one lane that stands at `to`, with this result of the site that `walk` stands at; `None` if it never does.
     fn behind<'w>(
         &self,
         walk: &Walk<'w>,
-        index: usize,
         to: usize,
-        change: impl Fn(&mut [f32], usize) + Sync,
+        result: impl Fn(&Walk<'w>, usize) -> Result<Tensor, CalibrateError> + Sync,
     ) -> Result<Option<Walk<'w>>, CalibrateError> {
         let mut branch = walk.branch(0..1);
-        let out = self.parameters[index].as_ref().map_or(1, Parameters::out);
         branch.complete(|walk, lane| {
-            let float = self.float_output(walk, index, lane)?.float;
-            let mut y = floats(&float).map_err(failed)?.to_vec();
-            change(&mut y, out);
             Ok::<_, CalibrateError>(SiteOutput {
-                float: Tensor::from_shape(float.shape(), &y).map_err(failed)?,
+                float: result(walk, lane)?,
                 quantised: None,
             })
         })?;

@@ -27,6 +27,7 @@ pub mod variation;
 mod widths;
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -41,7 +42,7 @@ use crate::input::{Array, InputError};
 use crate::quant::FLOAT_BITS;
 use crate::report::{Course, Reconstruction};
 use crate::run::Runtime;
-use crate::walk::{Program, Walk, WalkError, World};
+use crate::walk::{Program, SiteOutput, Walk, WalkError, World};
 
 use fold::Fold;
 use guard::Guard;
@@ -231,6 +232,18 @@ pub struct SiteReport {
     /// What quantising it takes off the float model's time, percent, as the target's cost model predicts it; `null` where it
     /// stays float, or there is no such model.
     pub expected_gain: Option<f64>,
+}
+
+impl SiteReport {
+    fn of(site: &Site, work: candidates::Work) -> Self {
+        Self {
+            site: site.name.clone(),
+            path: site.path.clone(),
+            kind: format!("{:?}", site.kind),
+            work,
+            ..Self::default()
+        }
+    }
 }
 
 /// What a low-rank branch costs and gives.
@@ -424,6 +437,8 @@ pub(crate) struct Calibration<'a> {
     /// Folds that a carrier takes over.
     pub migrations: Vec<Migration>,
     pub guard: Option<Guard>,
+    /// What the products compute that the walk goes through, by site.
+    pub passed: Vec<OnceLock<candidates::Work>>,
 }
 
 /// Calibrates a simplified float graph.
@@ -462,7 +477,12 @@ pub fn calibrate(
             decision,
         });
         sites.push(report);
-        progress.advance(1);
+        for &index in walk.passed() {
+            let (planned, report) = state.passed(index);
+            plan.sites.push(planned);
+            sites.push(report);
+        }
+        progress.advance(1 + walk.passed().len() as u64);
     }
     let sqnr_db = if state.recipe.sequential {
         let [x, y] = [World::Float, World::Quantised].map(|world| walk.outputs(world));
@@ -505,6 +525,7 @@ impl<'a> Calibration<'a> {
             carriers: HashMap::new(),
             migrations: Vec::new(),
             guard: None,
+            passed: structure.sites.iter().map(|_| OnceLock::new()).collect(),
         })
     }
 }
@@ -516,13 +537,7 @@ impl Calibration<'_> {
         index: usize,
     ) -> Result<(Decision, SiteReport), CalibrateError> {
         let site = &self.structure.sites[index];
-        let mut report = SiteReport {
-            site: site.name.clone(),
-            path: site.path.clone(),
-            kind: format!("{:?}", site.kind),
-            work: candidates::work(self, walk, index)?,
-            ..SiteReport::default()
-        };
+        let mut report = SiteReport::of(site, candidates::work(self, walk, index)?);
         let decision = match self.settings.float_reason(site) {
             Some(reason) => self.keep_float(walk, index, reason)?,
             None if site.second.is_some() => self.product(walk, index, &mut report)?,
@@ -535,6 +550,41 @@ impl Calibration<'_> {
             report.note = (!notes.is_empty()).then(|| notes.join("; "));
         }
         Ok((decision, report))
+    }
+
+    /// Gives the site that the walk stands at its result, and goes on to the next one that is not passed.
+    fn complete(
+        &self,
+        walk: &mut Walk<'_>,
+        output: impl Fn(&Walk<'_>, usize) -> Result<SiteOutput, CalibrateError> + Sync,
+    ) -> Result<(), CalibrateError> {
+        walk.complete_through(output, |walk, index| {
+            let site = &self.structure.sites[index];
+            if site.second.is_none() || self.settings.float_reason(site).is_none() {
+                return Ok(None);
+            }
+            if self.passed[index].get().is_none() {
+                let work = candidates::work(self, walk, index)?;
+                self.passed[index].get_or_init(|| work);
+            }
+            self.float_output(walk, index, 0).map(Some)
+        })
+    }
+
+    /// What becomes of an attention product that stays float without being looked at: the walk goes through it.
+    fn passed(&self, index: usize) -> (SitePlan, SiteReport) {
+        let site = &self.structure.sites[index];
+        let decision = Decision::Float {
+            reason: self.settings.float_reason(site).unwrap_or_default(),
+            replace: None,
+        };
+        let work = self.passed[index].get().copied().unwrap_or_default();
+        let report = SiteReport {
+            form: form(&decision),
+            ..SiteReport::of(site, work)
+        };
+        let site = site.name.clone();
+        (SitePlan { site, decision }, report)
     }
 
     /// Lets carriers take over the folds of the sites behind them.

@@ -5,7 +5,7 @@ use vitq_passes::structure::{Site, SiteKind};
 
 use super::CalibrateError;
 use super::fold::Fold;
-use crate::linalg::add_gemm_nt;
+use crate::linalg::{add_gemm_nn, add_gemm_nt};
 
 /// Weight and bias of a Linear or patch embedding.
 #[derive(Clone, Debug)]
@@ -73,6 +73,19 @@ impl Parameters {
     /// `y += x·Wᵀ`
     pub(super) fn add_product(&self, x: &[f32], y: &mut [f32]) {
         add_gemm_nt(y, x, &self.weight, x.len() / self.k, self.k, self.out());
+    }
+
+    /// The weight as `[in, out]`, for [`Self::add_product_of`].
+    pub(super) fn turned(&self) -> Vec<f32> {
+        transpose(&self.weight, self.out(), self.k)
+    }
+
+    /// `y += x·Wᵀ`, of the turned weight if there is one: for many inputs, as turning it takes as long as two of them gain.
+    pub(super) fn add_product_of(&self, turned: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
+        match turned {
+            Some(turned) => add_gemm_nn(y, x, turned, x.len() / self.k, self.k, self.out()),
+            None => self.add_product(x, y),
+        }
     }
 
     /// `Σ_o w_oj²`: what an error in input channel `j` costs at the output.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use tract_onnx::prelude::Tensor;
+use tract_onnx::prelude::tract_ndarray::ArrayD;
+use tract_onnx::prelude::{IntoTensor, Tensor};
 use vitq_passes::plan::{Activation, Decision};
 use vitq_passes::structure::SiteKind;
 use vitq_passes::target;
@@ -36,7 +37,9 @@ impl Calibration<'_> {
         let (_, bits) = self.settings.bits(site);
         let (error, left, right) = self.product_quantisers(walk, index, bits)?;
         report.output_sqnr_db = Some(-10.0 * error.max(f64::MIN_POSITIVE).log10());
-        walk.complete(|walk, lane| self.product_output(walk, index, lane, Some((&left, &right))))?;
+        self.complete(walk, |walk, lane| {
+            self.product_output(walk, index, lane, Some((&left, &right)))
+        })?;
         Ok(Decision::Product { left, right })
     }
 
@@ -197,7 +200,8 @@ impl Calibration<'_> {
             &*tensor(walk, site, lane, 1, world)?,
         );
         let (shape, y) = multiply(operands, quantisers)?;
-        Tensor::from_shape(&shape, &y).map_err(|e| failed(&format!("{e:#}")))
+        let product = ArrayD::from_shape_vec(shape, y).map_err(|e| failed(&e.to_string()))?;
+        Ok(product.into_tensor())
     }
 }
 

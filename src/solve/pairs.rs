@@ -7,6 +7,7 @@
 //!
 //! An input's largest code is that of the values that calibration saw and some more: what lies above may saturate there, by little.
 
+use rayon::prelude::*;
 use vitq_passes::plan::{Activation, Weight};
 use vitq_passes::quantise::highest_code;
 
@@ -48,21 +49,25 @@ pub fn widen(grid: &mut Grid, w: &[f32], tops: &[f32]) {
         return;
     }
     let highest = ((1 << (grid.bits - 1)) - 1) as f32;
-    for (scale, row) in grid.scale.iter_mut().zip(w.chunks_exact(tops.len())) {
-        let clip = highest * *scale;
-        let least = row.chunks(2).zip(tops.chunks(2)).map(|(pair, tops)| {
-            // Each of the codes is rounded up by half at most.
-            let room = MOST - 0.5 * tops.iter().sum::<f32>();
-            let of_sign = |sign: f32| -> f32 {
-                let products = pair.iter().zip(tops);
-                products
-                    .map(|(w, top)| (sign * w).clamp(0.0, clip) * top)
-                    .sum()
-            };
-            of_sign(1.0).max(of_sign(-1.0)) / room
+    let rows = w.par_chunks_exact(tops.len());
+    grid.scale
+        .par_iter_mut()
+        .zip(rows)
+        .for_each(|(scale, row)| {
+            let clip = highest * *scale;
+            let least = row.chunks(2).zip(tops.chunks(2)).map(|(pair, tops)| {
+                // Each of the codes is rounded up by half at most.
+                let room = MOST - 0.5 * tops.iter().sum::<f32>();
+                let of_sign = |sign: f32| -> f32 {
+                    let products = pair.iter().zip(tops);
+                    products
+                        .map(|(w, top)| (sign * w).clamp(0.0, clip) * top)
+                        .sum()
+                };
+                of_sign(1.0).max(of_sign(-1.0)) / room
+            });
+            *scale = least.fold(*scale, f32::max);
         });
-        *scale = least.fold(*scale, f32::max);
-    }
 }
 
 /// Lowers the code of the larger product in each pair that is still too large, to the next level that fits.

@@ -109,6 +109,8 @@ pub struct Walk<'p> {
     /// One a calibration input, in order.
     lanes: Vec<Lane>,
     step: usize,
+    /// Sites that the last completion went through.
+    passed: Vec<usize>,
     spill: Option<Arc<Spill>>,
 }
 
@@ -132,6 +134,7 @@ impl<'p> Walk<'p> {
             program,
             lanes,
             step: 0,
+            passed: Vec::new(),
             spill,
         })
     }
@@ -149,6 +152,7 @@ impl<'p> Walk<'p> {
             program: self.program,
             lanes,
             step: self.step,
+            passed: Vec::new(),
             spill: None,
         }
     }
@@ -183,21 +187,60 @@ impl<'p> Walk<'p> {
         &mut self,
         output: impl Fn(&Walk<'p>, usize) -> Result<SiteOutput, E> + Sync,
     ) -> Result<(), E> {
+        self.complete_through(output, |_, _| Ok(None))
+    }
+
+    /// The same, and on behind the sites that `through` has a result of, for a walk of one lane that stands there: whether it has one
+    /// depends on the site alone. What is between does not wait for the other lanes, in memory or in files.
+    pub fn complete_through<E: From<WalkError> + Send>(
+        &mut self,
+        output: impl Fn(&Walk<'p>, usize) -> Result<SiteOutput, E> + Sync,
+        through: impl Fn(&Walk<'p>, usize) -> Result<Option<SiteOutput>, E> + Sync,
+    ) -> Result<(), E> {
+        let alone = |i: usize| {
+            let mut alone = Walk {
+                program: self.program,
+                lanes: vec![self.lanes[i].clone()],
+                step: self.step,
+                passed: Vec::new(),
+                spill: None,
+            };
+            alone.give(output(self, i)?)?;
+            while let (_, Some(site)) = self.program.next_site(alone.step) {
+                let Some(output) = through(&alone, site)? else {
+                    break;
+                };
+                alone.give(output)?;
+                alone.passed.push(site);
+            }
+            for lane in &mut alone.lanes {
+                store(lane, i, self.spill.as_ref())?;
+            }
+            Ok(alone)
+        };
+        let walks = (0..self.len()).into_par_iter().map(alone);
+        let walks = walks.collect::<Result<Vec<Walk<'p>>, E>>()?;
+        if let Some(first) = walks.first() {
+            (self.step, self.passed) = (first.step, first.passed.clone());
+        }
+        self.lanes = walks.into_iter().flat_map(|walk| walk.lanes).collect();
+        Ok(())
+    }
+
+    /// Gives the site that a walk of one lane stands at its result, and runs on to the next one.
+    fn give(&mut self, output: SiteOutput) -> Result<(), WalkError> {
         let (next, _) = self.program.next_site(self.step + 1);
-        let lanes = (0..self.len())
-            .into_par_iter()
-            .map(|i| {
-                let output = output(self, i)?;
-                let mut lane = self.lanes[i].clone();
-                self.program.complete(&mut lane, self.step, output);
-                self.program.run(&mut lane, self.step + 1..next)?;
-                store(&mut lane, i, self.spill.as_ref())?;
-                Ok(lane)
-            })
-            .collect::<Result<_, E>>()?;
-        self.lanes = lanes;
+        if let [lane] = &mut self.lanes[..] {
+            self.program.complete(lane, self.step, output);
+            self.program.run(lane, self.step + 1..next)?;
+        }
         self.step = next;
         Ok(())
+    }
+
+    /// Sites that the last completion went through, in order.
+    pub fn passed(&self) -> &[usize] {
+        &self.passed
     }
 
     /// Operand `i` of the site that the walk stands at.

@@ -1,12 +1,14 @@
 //! Values that wait in temporary files, so that memory does not grow with the number of calibration inputs.
 //!
-//! A file that nobody needs any more is written over by the next value: making and removing one each time took half of calibration.
+//! A file that nobody needs any more is written over by the next value of its size: making and removing one each time took half of calibration,
+//! and one of another size leaves memory of the system's to what is never read.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 use tract_onnx::prelude::{DatumType, Tensor};
@@ -17,7 +19,8 @@ use super::WalkError;
 pub(crate) struct Spill {
     folder: TempDir,
     made: AtomicUsize,
-    free: Mutex<Vec<PathBuf>>,
+    /// By the elements that they hold.
+    free: Mutex<HashMap<usize, Vec<PathBuf>>>,
 }
 
 /// An f32 tensor in a file.
@@ -43,12 +46,11 @@ impl Spill {
         if tensor.datum_type() != DatumType::F32 || tensor.len() < SMALL {
             return Ok(None);
         }
-        let free = self.free().pop();
+        let free = self.free().get_mut(&tensor.len()).and_then(Vec::pop);
         let file = free.unwrap_or_else(|| {
             let number = self.made.fetch_add(1, Ordering::Relaxed);
             self.folder.path().join(number.to_string())
         });
-        // Not truncated: what is left of a longer value is never read.
         let open = OpenOptions::new()
             .write(true)
             .create(true)
@@ -63,7 +65,7 @@ impl Spill {
         }))
     }
 
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+    fn free(&self) -> MutexGuard<'_, HashMap<usize, Vec<PathBuf>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,7 +108,9 @@ impl OnDisk {
 
 impl Drop for OnDisk {
     fn drop(&mut self) {
-        self.spill.free().push(std::mem::take(&mut self.file));
+        let file = std::mem::take(&mut self.file);
+        let elements = self.shape.iter().product();
+        self.spill.free().entry(elements).or_default().push(file);
     }
 }
 
@@ -143,11 +147,15 @@ mod tests {
         let rows = [values[600..700].to_vec(), values[100..300].to_vec()].concat();
         assert_eq!(first.read_rows(100, &[6, 1, 2]).unwrap(), rows);
         assert_eq!(files(&spill), 2);
-        drop(first);
-        // A shorter value in the file of a longer one.
-        let third = spill.put(&other).unwrap().unwrap();
-        assert_eq!(*third.read().unwrap(), other);
+        drop(second);
+        let third = spill.put(&tensor(70, 2048)).unwrap().unwrap();
+        assert_eq!(*third.read().unwrap(), tensor(70, 2048));
         assert_eq!(files(&spill), 2);
+        // Of another size.
+        drop(third);
+        let fourth = spill.put(&long).unwrap().unwrap();
+        assert_eq!(*fourth.read().unwrap(), long);
+        assert_eq!(files(&spill), 3);
     }
 
     #[test]

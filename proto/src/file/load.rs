@@ -1,4 +1,8 @@
-use std::{fs, path::Path};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::thread;
 
 use bytes::{Buf, Bytes};
 use prost::Message;
@@ -26,13 +30,44 @@ pub struct Loaded {
 /// too short or outside the folder.
 pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| LoadError::Read {
+    let bytes = read(path).map_err(|source| LoadError::Read {
         path: path.to_owned(),
         source,
     })?;
     let mut model = decode(path, bytes.into())?;
     let external = resolve(path, &mut model)?;
     Ok(Loaded { model, external })
+}
+
+/// Bytes of files that are read by several threads. Larger ones are no protobuf messages.
+const SIDE_BY_SIDE: RangeInclusive<u64> = 64 << 20..=2 << 30;
+
+/// All of a file. What takes time of a large one is that the system hands out fresh memory for it, so several threads ask.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let size = fs::metadata(path)?.len();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let whole = usize::try_from(size).ok();
+    let Some(whole) = whole.filter(|_| threads > 1 && SIDE_BY_SIDE.contains(&size)) else {
+        return fs::read(path);
+    };
+    let mut bytes = vec![0; whole];
+    let length = whole.div_ceil(threads);
+    let read_part = |place: usize, part: &mut [u8]| {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start((place * length) as u64))?;
+        file.read_exact(part)
+    };
+    thread::scope(|scope| {
+        let parts = bytes.chunks_mut(length).enumerate();
+        let readers = parts.map(|(place, part)| scope.spawn(move || read_part(place, part)));
+        let readers: Vec<_> = readers.collect();
+        let results = readers.into_iter().map(|reader| match reader.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("a thread that read it ended early")),
+        });
+        results.collect::<io::Result<()>>()
+    })?;
+    Ok(bytes)
 }
 
 fn decode(path: &Path, mut bytes: Bytes) -> Result<Model, LoadError> {

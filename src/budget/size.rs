@@ -164,8 +164,8 @@ fn too_small(job: &Job<'_>, table: &Table) -> Result<Error, Error> {
 
 /// Bytes that a site's weight and bias take; of names and nodes only what differs between packed and plain weights.
 fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
-    /// An operator's name, its inputs and outputs, and an initialiser's name, beside the site's own name in each.
-    const CAST_AND_GATHER: u64 = 300;
+    /// Names of operators and initialisers beside the site's own name in each, and the table of four codes a byte.
+    const UNPACKING: u64 = 1400;
     let site = &job.written.structure().sites[row.site];
     let Some(parameters) = &site.parameters else {
         return 0;
@@ -174,28 +174,22 @@ fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
     match width {
         Width::Float => 4 * out * (k + 1),
         Width::Bits(bits, _) => {
+            let a_byte = job.quantizer.target.codes_a_byte(bits) as u64;
             if let Some(block) = job.quantizer.settings.block(site) {
-                let codes = if packed(job, bits) {
-                    (out * k).div_ceil(2)
-                } else {
-                    out * k
-                };
+                // INT4 is the narrowest type.
+                let codes = (out * k).div_ceil(a_byte.min(2));
                 // Scales of the weight, and the bias.
                 return codes + 4 * out * (k.div_ceil(block as u64) + 1);
             }
             // A scale and a zero point of the weight, a code and a scale of the bias.
             let rows = 13 * out;
-            if packed(job, bits) {
-                (out * k).div_ceil(2) + rows + CAST_AND_GATHER + 6 * site.name.len() as u64
-            } else {
-                out * k + rows
-            }
+            let unpacking = match a_byte {
+                1 => 0,
+                _ => UNPACKING + 10 * site.name.len() as u64,
+            };
+            (out * k).div_ceil(a_byte) + rows + unpacking
         }
     }
-}
-
-fn packed(job: &Job<'_>, bits: u32) -> bool {
-    job.quantizer.target.packed_opset.is_some() && bits <= 4
 }
 
 /// A plan that takes as much room as one with these widths, all numbers zero.
@@ -250,6 +244,7 @@ fn linear(
     let table = (-levels / 2..levels / 2).map(|level| level as i8).collect();
     let block = job.quantizer.settings.block(site);
     let scales = block.map_or(1, |block| k.div_ceil(block));
+    let packs = block.is_none() && job.quantizer.target.codes_a_byte(weights) > 1;
     Some(LinearPlan {
         activation: activation(job, activations),
         pre_scale: scaled.then(|| vec![1.0; k]),
@@ -260,7 +255,7 @@ fn linear(
             block,
             scale: vec![1.0; out * scales],
             zero_point: Vec::new(),
-            table: (block.is_none() && packed(job, weights)).then_some(table),
+            table: packs.then_some(table),
         },
         bias: vec![0.0; out],
         low_rank: None,

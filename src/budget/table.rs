@@ -38,7 +38,7 @@ impl Table {
     pub fn of_sizes(job: &Job<'_>) -> Result<Table, Error> {
         let settings = &job.quantizer.settings;
         let four = settings.block.is_some() || settings.codes.codebook(4);
-        let packs = four && job.quantizer.target.packed_opset.is_some();
+        let packs = four && job.quantizer.target.folds_codes;
         let widths: Vec<u32> = STORED
             .into_iter()
             .filter(|&bits| bits == 8 || (bits >= settings.weight_bits && packs))

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
-//! UINT4 codes → Cast(int32) → Gather(int8 table) → DequantizeLinear(…)        (at most 4 bits, where the target has UINT4)
+//! uint8, 2 or 4 codes each → Cast(int32) → Gather(int8 table [bytes, 2 or 4]) → Reshape → DequantizeLinear(…)  (at most 4 or 2 bits)
 //! INT4 or int8 codes → DequantizeLinear(scale[in / block, out], axis 0, block_size)                 (a scale for each block of inputs)
 //! ```
-//! The table form halves the file; ONNX Runtime folds Cast and Gather when it loads, so it runs as fast as plain int8.
+//! The table form takes a half or a quarter of the bytes, without 4- and 2-bit types, which need newer operator sets (21 and 25) and which tract and RTen
+//! do not load. What folds constants when it loads a model runs it as fast as plain int8; for other targets codes stay int8.
 //! Zero points are written even where all are zero: without them ONNX Runtime does not fuse the product
 //! when shapes are static (seen with 1.31: float Gemm instead of QGemm).
 //! In blocks they are left out where all are zero: ONNX Runtime makes MatMulNBits of both (a DequantizeLinear of constants with one
@@ -20,11 +21,6 @@ use crate::transform::{TransformError, check_lengths, transposed};
 
 /// ONNX `TensorProto.DataType.INT32`
 const INT32: i64 = 6;
-
-/// Whether the codes are stored in 4 bits.
-pub(super) fn is_packed(weight: &Weight, target: &Target) -> bool {
-    target.packed_opset.is_some() && weight.bits <= 4
-}
 
 /// What the codes of a packed weight stand for: its codebook, or the evenly spaced codes that it has.
 fn levels(weight: &Weight) -> Vec<i8> {
@@ -130,9 +126,9 @@ pub(super) fn emit(
     if let Some(block) = weight.block {
         return emit_blocks(graph, &name, weight, (dims, &codes), block, target);
     }
-    let levels = is_packed(weight, target).then(|| levels(weight));
-    let codes = match levels.filter(|levels| levels.len() <= 16) {
-        Some(levels) => packed(graph, &name, &levels, dims, &codes)?,
+    let packing = Packing::of(weight, target);
+    let codes = match packing.filter(|it| it.fits(codes.len())) {
+        Some(packing) => packing.emit(graph, &name, dims, &codes),
         None => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
     };
     let zeros = match &weight.zero_point[..] {
@@ -165,7 +161,7 @@ fn emit_blocks(
     let scale = Tensor::from_f32(&[blocks, weight.out], &transposed(&weight.scale, blocks));
     let zero_point = transposed(&weight.zero_point, blocks);
     let mut codes_of = |what: &str, dims: &[usize], codes: &[i8]| {
-        let tensor = if is_packed(weight, target) {
+        let tensor = if target.codes_a_byte(weight.bits) > 1 {
             let codes: Vec<i16> = codes.iter().map(|&code| code.into()).collect();
             Tensor::packed(DataType::Int4, dims, &codes)
                 .map_err(|e| TransformError::new(name, e.to_string()))?
@@ -187,29 +183,62 @@ fn emit_blocks(
     Ok(graph.insert_op(op, &inputs))
 }
 
-/// Codes of 4 bits and the table of their levels.
-fn packed(
-    graph: &mut Graph,
-    name: &str,
-    table: &[i8],
-    dims: &[usize],
-    values: &[i8],
-) -> Result<Outlet, TransformError> {
-    let code = |value| table.binary_search(value).unwrap_or_default() as i16;
-    let codes: Vec<i16> = values.iter().map(code).collect();
-    let codes = Tensor::packed(DataType::Uint4, dims, &codes)
-        .map_err(|e| TransformError::new(name, e.to_string()))?;
-    let codes = graph.add_initializer(&format!("{name}/codes"), &codes);
-    let table = graph.add_initializer(
-        &format!("{name}/table"),
-        &Tensor::from_i8(&[table.len()], table),
-    );
-    Ok(look_up(graph, name, table, codes))
+/// Codes that share bytes: the digits of a number whose base is the count of levels, the lowest one first.
+struct Packing {
+    /// Ascending.
+    levels: Vec<i8>,
+    codes_a_byte: usize,
 }
 
-/// `table[codes]`: Gather wants indices of 32 bits.
-fn look_up(graph: &mut Graph, name: &str, table: Outlet, codes: Outlet) -> Outlet {
-    let cast = Op::new("Cast", &format!("{name}/Cast")).with_int("to", INT32);
-    let codes = graph.insert_op(cast, &[codes]);
-    graph.insert("Gather", &format!("{name}/Gather"), &[table, codes])
+impl Packing {
+    fn of(weight: &Weight, target: &Target) -> Option<Packing> {
+        let codes_a_byte = target.codes_a_byte(weight.bits);
+        (codes_a_byte > 1).then(|| Packing {
+            levels: levels(weight),
+            codes_a_byte,
+        })
+    }
+
+    /// Whether so many codes fill their bytes, and a byte has a value for each combination.
+    fn fits(&self, codes: usize) -> bool {
+        codes.is_multiple_of(self.codes_a_byte) && self.levels.len() <= 1 << (8 / self.codes_a_byte)
+    }
+
+    fn byte(&self, codes: &[i8]) -> u8 {
+        let digit = |code| self.levels.binary_search(code).unwrap_or_default();
+        let digits = codes.iter().rev().map(digit);
+        digits.fold(0, |byte, digit| byte * self.levels.len() + digit) as u8
+    }
+
+    /// What each byte stands for, `[bytes, codes a byte]`.
+    fn table(&self) -> Vec<i8> {
+        let base = self.levels.len();
+        let places = || (0..self.codes_a_byte as u32).map(|place| base.pow(place));
+        let bytes = 0..base.pow(self.codes_a_byte as u32);
+        let of = |byte: usize| places().map(move |place| self.levels[byte / place % base]);
+        bytes.flat_map(of).collect()
+    }
+
+    fn emit(&self, graph: &mut Graph, name: &str, dims: &[usize], codes: &[i8]) -> Outlet {
+        let bytes: Vec<u8> = codes
+            .chunks_exact(self.codes_a_byte)
+            .map(|codes| self.byte(codes))
+            .collect();
+        let mut constant =
+            |what: &str, tensor: &Tensor| graph.add_initializer(&format!("{name}/{what}"), tensor);
+        let codes = constant("codes", &Tensor::from_u8(&[bytes.len()], &bytes));
+        let table = self.table();
+        let rows = table.len() / self.codes_a_byte;
+        let table = constant(
+            "table",
+            &Tensor::from_i8(&[rows, self.codes_a_byte], &table),
+        );
+        let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+        let shape = constant("shape", &Tensor::from_i64(&[dims.len()], &shape));
+        // Gather wants indices of 32 bits.
+        let cast = Op::new("Cast", &format!("{name}/Cast")).with_int("to", INT32);
+        let codes = graph.insert_op(cast, &[codes]);
+        let levels = graph.insert("Gather", &format!("{name}/Gather"), &[table, codes]);
+        graph.insert("Reshape", &format!("{name}/Reshape"), &[levels, shape])
+    }
 }

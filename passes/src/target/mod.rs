@@ -36,9 +36,7 @@ pub struct Target {
     pub opset: i64,
     /// Newest standard operator set that it runs, if there is one.
     pub newest_opset: Option<i64>,
-    /// Least standard operator set of a model with 4-bit initialisers; `None` where 4-bit codes are stored as int8.
-    pub packed_opset: Option<i64>,
-    /// Whether it makes floats of int8 constants behind Cast and Mul when it loads a model.
+    /// Whether it computes what depends on constants alone when it loads a model: weights of narrow codes in shared bytes, floats of int8 factors.
     pub folds_codes: bool,
     /// Blocks of a weight with a scale each.
     pub blocks: Blocks,
@@ -163,6 +161,15 @@ pub enum Values {
 }
 
 impl Target {
+    /// How many codes of a weight share a byte of the file.
+    pub fn codes_a_byte(&self, bits: u32) -> usize {
+        match bits {
+            ..=2 if self.folds_codes => 4,
+            ..=4 if self.folds_codes => 2,
+            _ => 1,
+        }
+    }
+
     /// The same for models of at least this standard operator set.
     pub fn at_least(self, opset: Option<i64>) -> Target {
         Target {

@@ -22,7 +22,6 @@ pub const QNN: Target = Target {
     ],
     opset: 21,
     newest_opset: Some(26),
-    packed_opset: None,
     folds_codes: false,
     blocks: Blocks::None,
     linear: LinearForm::Gemm,

@@ -16,7 +16,6 @@ pub const TENSORRT: Target = Target {
     ],
     opset: 17,
     newest_opset: Some(22),
-    packed_opset: None,
     folds_codes: false,
     blocks: Blocks::None,
     linear: LinearForm::Dequantised,

@@ -170,7 +170,7 @@ fn codebook_activations_stay_integers() {
 }
 
 #[test]
-fn codebook_weights_are_stored_in_four_bits() {
+fn codebook_weights_share_bytes() {
     for table in [
         vec![-127, -3, 4, 90],
         (-8..8)

@@ -170,8 +170,15 @@ impl Args {
         quantizer.reconstruction(BlockOptions {
             steps: self.method.block_steps,
             seed: self.seed,
+            device: self.method.device.into(),
             ..options
         })
+    }
+
+    /// Where it learns.
+    #[cfg(feature = "learn")]
+    pub fn device(&self) -> vitq::learn::Device {
+        self.method.device.into()
     }
 
     /// Whether weights stay as they were rounded, and branches learn.

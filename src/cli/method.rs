@@ -1,7 +1,7 @@
 //! How the numbers are found: solved for, or learned block by block behind that.
 
 use clap::ValueEnum;
-use vitq::learn::BlockOptions;
+use vitq::learn::{BlockOptions, Device};
 
 /// What learns behind calibration.
 #[derive(clap::Args)]
@@ -25,6 +25,26 @@ pub struct Args {
     /// Steps of each block, where blocks learn
     #[arg(long, value_name = "N", default_value_t = BlockOptions::default().steps)]
     pub block_steps: usize,
+    /// Where blocks, and `vitq train`, learn: the processor, or the first NVIDIA GPU (in a build with --features cuda, which wants CUDA's
+    /// compiler). Calibration before and verification behind run on the processor
+    #[arg(long, value_enum, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+}
+
+/// Where it learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    Cpu,
+    Cuda,
+}
+
+impl From<DeviceName> for Device {
+    fn from(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Cpu => Device::Cpu,
+            DeviceName::Cuda => Device::Cuda,
+        }
+    }
 }
 
 /// How the numbers are found.

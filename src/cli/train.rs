@@ -128,6 +128,7 @@ fn options(args: &Args) -> Options {
         objective: args.objective.into(),
         damping: args.damping,
         patience: args.patience.map(NonZeroUsize::get),
+        device: args.quantize.calibration.device(),
     }
 }
 

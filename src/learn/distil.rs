@@ -15,6 +15,7 @@ use vitq_passes::plan::Plan;
 use vitq_passes::structure::Structure;
 
 use super::LearnError;
+use super::backend::{Backend, Device};
 use super::checkpoint::{Checkpoint, Kept};
 use super::draw::{Draw, Random, split};
 use super::gradients::{self, Gradients};
@@ -43,6 +44,9 @@ pub struct Options {
     pub rates: Rates,
     /// Seed of order and views.
     pub seed: u64,
+    /// Where it is computed.
+    #[serde(skip)]
+    pub device: Device,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
                 level: 0.0,
             },
             seed: 0,
+            device: Device::Cpu,
         }
     }
 }
@@ -81,10 +86,24 @@ pub fn distil(
     (options, checkpoint): (&Options, Option<&Checkpoint>),
     progress: &dyn Progress,
 ) -> Result<Course, LearnError> {
+    let (backend, seen) = (Backend::of(options.device)?, (feeds, calibrated));
+    let how = (options, checkpoint);
+    distil_on(backend, (graph, structure), plan, seen, how, progress)
+}
+
+/// The same on a device that is ready.
+pub(super) fn distil_on(
+    backend: Backend,
+    form: (&Graph, &Structure),
+    plan: &mut Plan,
+    (feeds, calibrated): (&dyn Feeds, usize),
+    (options, checkpoint): (&Options, Option<&Checkpoint>),
+    progress: &dyn Progress,
+) -> Result<Course, LearnError> {
     if feeds.len() < 2 {
         return Err(LearnError::TooFew(feeds.len()));
     }
-    let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
+    let pair = Pair::new(form, plan, &feeds.feed(0)?, &options.rates, backend)?;
     let (held_out, learned_from) = split(feeds.len(), calibrated);
     let mut student = Student {
         pair,

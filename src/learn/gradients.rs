@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::LearnError;
 use super::kernels::read;
 use super::loss::Loss;
-use super::state::Leaves;
+use super::state::{Leaves, LinearLeaves};
 
 /// Loss and gradients, by site and leaf; a Linear's weight before its other leaves, empty where it does not learn.
 pub type Gradients = (f64, Vec<Vec<Vec<f32>>>);
@@ -46,27 +46,32 @@ pub fn sum(
     sites
         .par_iter_mut()
         .enumerate()
-        .for_each(|(site, gradients)| {
+        .try_for_each(|(site, gradients)| {
             if let Leaves::Linear(_) = leaves[site] {
-                gradients.insert(0, of_weight(lanes.iter().map(|lane| &lane[site])));
+                let lanes = lanes.iter().map(|lane| &lane[site]);
+                gradients.insert(0, of_weight(lanes)?);
             }
-        });
+            Ok(())
+        })
+        .map_err(|e: candle_core::Error| LearnError::step(&e))?;
     Ok((loss, sites))
 }
 
 /// What the lanes give for the weight of one Linear.
-fn of_weight<'a>(lanes: impl Iterator<Item = &'a Leaves>) -> Vec<f32> {
+fn of_weight<'a>(lanes: impl Iterator<Item = &'a Leaves>) -> candle_core::Result<Vec<f32>> {
     let totals = lanes.filter_map(|leaves| match leaves {
         Leaves::Linear(leaves) => leaves.total.as_ref(),
         _ => None,
     });
-    let sums = totals.map(|total| total.take());
-    let sums = sums.filter(|sum| !sum.is_empty());
-    let sum = sums.reduce(|mut sum, part| {
-        add_to(&mut sum, &part);
-        sum
-    });
-    sum.unwrap_or_default()
+    let mut sum = Vec::new();
+    for total in totals {
+        let part = total.take()?;
+        match sum.is_empty() {
+            true => sum = part,
+            false => add_to(&mut sum, &part),
+        }
+    }
+    Ok(sum)
 }
 
 /// Loss and gradients of all leaves but the weights of Linears.
@@ -76,6 +81,17 @@ fn differentiate(loss: &Tensor, leaves: &[Leaves]) -> candle_core::Result<Gradie
         Some(gradient) => read(gradient, <[f32]>::to_vec),
         None => Ok(vec![0.0; leaf.elem_count()]),
     };
+    for leaves in leaves {
+        if let Leaves::Linear(LinearLeaves {
+            weight,
+            total: Some(total),
+            ..
+        }) = leaves
+            && let Some(gradient) = store.get(weight)
+        {
+            total.add_tensor(gradient)?;
+        }
+    }
     let sites = leaves.iter().map(|leaves| {
         let others = leaves.others().iter();
         others.map(of).collect::<candle_core::Result<Vec<_>>>()

@@ -91,7 +91,7 @@ pub fn loss(
             let compared: Vec<_> = compared
                 .filter_map(|it| Some((both(it)?, share(it))))
                 .collect();
-            let mut sum = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+            let mut sum: Option<Tensor> = None;
             for (place, ((a, b), share)) in compared.iter().enumerate() {
                 let is_output = place < outputs.len();
                 let error = match of_tokens(b, widths) && !is_output {
@@ -102,9 +102,14 @@ pub fn loss(
                     true => OUTPUT,
                     false => 1.0,
                 };
-                sum = (sum + (error * (weight / compared.len() as f64))?)?;
+                let part = (error * (weight / compared.len() as f64))?;
+                sum = Some(match sum {
+                    Some(sum) => (sum + part)?,
+                    None => part,
+                });
             }
-            sum
+            // Nothing is no error.
+            sum.map_or_else(|| Tensor::zeros((), DType::F32, &Device::Cpu), Ok)?
         }
         (Objective::Decisions, Some((a, b))) => cross_entropy(a, &decided(b)?)?,
         (Objective::Decisions, None) => bail!("the model's first output decides nothing"),

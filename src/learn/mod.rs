@@ -7,6 +7,7 @@
 //! environment, as `vitq train` does: a step takes about half of the time then.
 
 mod adam;
+mod backend;
 mod checkpoint;
 mod distil;
 mod draw;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use backend::Device;
 pub use checkpoint::Checkpoint;
 pub use distil::{Options, distil};
 pub use loss::Objective;
@@ -81,6 +83,9 @@ pub enum LearnError {
         "learning takes at least 2 samples to tell whether it helps, there are {0}: give more images"
     )]
     TooFew(usize),
+    /// What it is to be computed on is not there.
+    #[error("{0}")]
+    Device(String),
     /// The plan is for another model.
     #[error("the plan does not fit the model: {0}")]
     Plan(String),

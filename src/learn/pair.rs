@@ -11,6 +11,7 @@ use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Norm, Site, SiteKind, Structure};
 
 use super::LearnError;
+use super::backend::Backend;
 use super::draw::Random;
 use super::importance::{Feature, importance};
 use super::kernels;
@@ -36,6 +37,8 @@ pub struct Pair<'a> {
     pub outputs: Vec<Outlet>,
     /// Channels of a token: what Linears read.
     widths: BTreeSet<usize>,
+    /// Where both are computed.
+    pub backend: Backend,
 }
 
 /// A block of both networks.
@@ -63,11 +66,12 @@ impl<'a> Pair<'a> {
         plan: &Plan,
         feed: &[(String, Array)],
         rates: &Rates,
+        backend: Backend,
     ) -> Result<Self, LearnError> {
         let mut folded = graph.clone();
         fold_norms(&mut folded, structure, plan).map_err(|e| LearnError::Plan(e.to_string()))?;
-        let float = Network::new(graph, structure, feed)?;
-        let quantised = Network::new(&folded, structure, feed)?;
+        let float = Network::new(graph, structure, feed, &backend)?;
+        let quantised = Network::new(&folded, structure, feed, &backend)?;
         let outputs: Vec<Outlet> = quantised.outputs.iter().map(|(_, o)| *o).collect();
         let blocks = blocks((&float, &quantised), structure);
         let features = blocks.iter().flat_map(|block| &block.quantised.writes);
@@ -79,7 +83,7 @@ impl<'a> Pair<'a> {
             Ok::<_, LearnError>(Side {
                 whole,
                 states: states
-                    .map(|site| state(graph, site, plan, rates))
+                    .map(|site| state(graph, site, plan, (rates, &backend)))
                     .collect::<Result<_, _>>()?,
                 network,
             })
@@ -104,6 +108,7 @@ impl<'a> Pair<'a> {
             features,
             outputs,
             widths: widths.collect(),
+            backend,
         })
     }
 
@@ -112,7 +117,7 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// One is missing or not float.
     pub fn inputs(&self, feed: &[(String, Array)]) -> Result<Values, LearnError> {
-        inputs(&self.quantised.network, feed)
+        self.backend.take(inputs(&self.quantised.network, feed)?)
     }
 
     /// Inputs of one sample as `view` shows them, with parts of another where it shows some.
@@ -125,9 +130,10 @@ impl<'a> Pair<'a> {
         (sample, other): (usize, usize),
         view: &View,
     ) -> Result<Values, LearnError> {
-        let mut inputs = self.inputs(&feeds.feed(sample)?)?;
+        let read = |sample| inputs(&self.quantised.network, &feeds.feed(sample)?);
+        let mut inputs = read(sample)?;
         let others = match view.pastes() {
-            true => self.inputs(&feeds.feed(other)?)?,
+            true => read(other)?,
             false => Values::new(),
         };
         for (outlet, value) in &mut inputs {
@@ -141,7 +147,7 @@ impl<'a> Pair<'a> {
                 *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
             }
         }
-        Ok(inputs)
+        self.backend.take(inputs)
     }
 
     /// What the float network makes of it.
@@ -316,6 +322,7 @@ impl<'a> Pair<'a> {
             structure: self.structure,
             states: &side.states,
             leaves,
+            kernels: self.backend.kernels,
         }
     }
 
@@ -355,8 +362,9 @@ impl Side {
     /// candle's.
     pub fn leaves_of(&self, places: &[usize], learn: bool) -> Result<Vec<Leaves>, LearnError> {
         let states = self.states.par_iter().enumerate();
+        let backend = &self.network.backend;
         let leaves = states.map(|(place, state)| match places.contains(&place) {
-            true => state.leaves(learn),
+            true => state.leaves(learn, backend),
             false => Ok(Leaves::Fixed(None)),
         });
         leaves
@@ -369,7 +377,9 @@ impl Side {
     /// # Errors
     /// candle's.
     pub fn leaves(&self, learn: bool) -> Result<Vec<Leaves>, LearnError> {
-        let leaves = self.states.par_iter().map(|state| state.leaves(learn));
+        let backend = &self.network.backend;
+        let states = self.states.par_iter();
+        let leaves = states.map(|state| state.leaves(learn, backend));
         leaves
             .collect::<candle_core::Result<_>>()
             .map_err(|e| LearnError::step(&e))
@@ -415,7 +425,7 @@ fn state(
     graph: &Graph,
     site: &Site,
     plan: Option<&Plan>,
-    rates: &Rates,
+    (rates, backend): (&Rates, &Backend),
 ) -> Result<State, LearnError> {
     let parameters = Parameters::load(graph, site).map_err(|e| LearnError::Plan(e.to_string()))?;
     let parameters = parameters.map(|p| (p.weight, p.bias));
@@ -428,7 +438,7 @@ fn state(
         _ => 0.0,
     };
     let rates = Rates { interval, ..*rates };
-    State::new(decision, parameters, &rates)
+    State::new(decision, parameters, &rates, &backend.device)
         .map_err(|e| LearnError::Plan(format!("{}: {}", site.name, message(&e))))
 }
 
@@ -461,7 +471,7 @@ fn watched(outlet: Outlet, value: &mut Tensor) -> candle_core::Result<Feature> {
     })
 }
 
-/// The network's inputs with an array each.
+/// The network's inputs with an array each, on the processor.
 ///
 /// # Errors
 /// One is missing or not float.

@@ -16,6 +16,7 @@ use vitq_passes::plan::Plan;
 use vitq_passes::structure::Structure;
 
 use super::LearnError;
+use super::backend::{Backend, Device};
 use super::checkpoint::{Checkpoint, Kept};
 use super::distil::{self, pace};
 use super::draw::{Random, split};
@@ -43,6 +44,9 @@ pub struct Options {
     pub rates: Rates,
     /// Seed of order and views.
     pub seed: u64,
+    /// Where it is computed.
+    #[serde(skip)]
+    pub device: Device,
 }
 
 impl Default for Options {
@@ -54,6 +58,7 @@ impl Default for Options {
             // One block is a smaller problem than a network, and may be learned faster.
             rates: distil::Options::default().rates.times(4.0),
             seed: 0,
+            device: Device::Cpu,
         }
     }
 }
@@ -94,7 +99,9 @@ pub fn reconstruct(
     if feeds.len() < 2 {
         return Err(LearnError::TooFew(feeds.len()));
     }
-    let pair = Pair::new((graph, structure), plan, &feeds.feed(0)?, &options.rates)?;
+    let backend = Backend::of(options.device)?;
+    let form = (graph, structure);
+    let pair = Pair::new(form, plan, &feeds.feed(0)?, &options.rates, backend)?;
     let (held_out, learned_from) = split(feeds.len(), calibrated);
     let mut builder = Builder {
         // Without a step nothing is learned from.
@@ -195,10 +202,11 @@ impl Builder<'_> {
         }
         let count = self.held_out.len() + self.seen.len();
         progress.stage("weighing tokens", count as u64);
+        let backend = &self.pair.backend;
         let mut stores = Stores {
-            float: Store::new(count, |i| self.inputs(i))?,
-            quantised: Store::new(count, |i| self.inputs(i))?,
-            importance: Store::new(count, |i| {
+            float: Store::new(count, backend, |i| self.inputs(i))?,
+            quantised: Store::new(count, backend, |i| self.inputs(i))?,
+            importance: Store::new(count, backend, |i| {
                 let random = Random::new(&[self.options.seed, i as u64]);
                 let importance = self.pair.importance(&self.inputs(i)?, random)?;
                 progress.advance(1);

@@ -1,10 +1,9 @@
 //! What happens at sites: the float product, or the quantised one with what is learned.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
-use vitq_passes::plan::Activation;
+use candle_core::{DType, Result, Tensor, bail};
 use vitq_passes::structure::Structure;
 
-use super::kernels::{FakeQuantise, Linear, Total};
+use super::kernels::{Kernels, Total};
 use super::network::{Sites, matmul};
 use super::state::{Leaves, LinearLeaves, State};
 
@@ -16,6 +15,8 @@ pub struct Products<'a> {
     pub states: &'a [State],
     /// Alike.
     pub leaves: &'a [Leaves],
+    /// Whose operators run.
+    pub kernels: Kernels,
 }
 
 impl Sites for Products<'_> {
@@ -46,17 +47,18 @@ impl Sites for Products<'_> {
                 if let Some(factor) = &state.pre_scale {
                     x = x.broadcast_mul(factor)?;
                 }
-                let quantised = quantise(&x, step, &state.activation.quantiser)?;
+                let quantiser = &state.activation.quantiser;
+                let quantised = self.kernels.fake_quantise(&x, step, quantiser)?;
                 let y = self.product(site, &quantised, (weight, total.as_ref()), bias)?;
                 match factors {
-                    [down, up] => y + branch(&x, down, up)?,
+                    [down, up] => y + self.branch(&x, down, up)?,
                     _ => Ok(y),
                 }
             }
             (State::Product(states), Leaves::Product(steps)) => {
                 let both = operands.iter().zip(states.iter()).zip(steps);
                 let quantised = both
-                    .map(|((x, state), step)| quantise(x, step, &state.quantiser))
+                    .map(|((x, state), step)| self.kernels.fake_quantise(x, step, &state.quantiser))
                     .collect::<Result<Vec<_>>>()?;
                 let [a, b] = &quantised[..] else {
                     bail!("a product takes two operands")
@@ -90,59 +92,53 @@ impl Products<'_> {
             .as_ref()
             .and_then(|p| p.patch);
         let Some([high, wide]) = patch else {
-            return tokens(x, (weight, total), bias);
+            return self.tokens(x, (weight, total), bias);
         };
         let (batch, channels, height, width) = x.dims4()?;
         let (down, along) = (height / high, width / wide);
         // A Conv leaves out what no whole patch covers.
         let x = x.narrow(2, 0, down * high)?.narrow(3, 0, along * wide)?;
-        x.contiguous()?
+        let patches = x
+            .contiguous()?
             .reshape(vec![batch, channels, down, high, along, wide])?
             .permute(vec![0, 2, 4, 1, 3, 5])?
             .contiguous()?
-            .reshape((batch * down * along, k))?
-            .apply_op3(weight, bias, linear(total))?
+            .reshape((batch * down * along, k))?;
+        self.kernels
+            .linear(&patches, weight, bias, total)?
             .reshape((batch, down * along, out))?
             .transpose(1, 2)?
             .contiguous()?
             .reshape((batch, out, down, along))
     }
-}
 
-/// `x·Wᵀ + b` of each token.
-fn tokens(x: &Tensor, (weight, total): (&Tensor, Option<&Total>), bias: &Tensor) -> Result<Tensor> {
-    let (out, k) = weight.dims2()?;
-    let mut dims = x.dims().to_vec();
-    let rows = x.elem_count() / k;
-    if dims.pop() != Some(k) {
-        bail!(
-            "its input has {:?}, its weight takes {k} values a token",
-            x.dims()
-        )
+    /// `x·Wᵀ + b` of each token.
+    fn tokens(
+        &self,
+        x: &Tensor,
+        (weight, total): (&Tensor, Option<&Total>),
+        bias: &Tensor,
+    ) -> Result<Tensor> {
+        let (out, k) = weight.dims2()?;
+        let mut dims = x.dims().to_vec();
+        let rows = x.elem_count() / k;
+        if dims.pop() != Some(k) {
+            bail!(
+                "its input has {:?}, its weight takes {k} values a token",
+                x.dims()
+            )
+        }
+        dims.push(out);
+        let rows = x.contiguous()?.reshape((rows, k))?;
+        self.kernels
+            .linear(&rows, weight, bias, total)?
+            .reshape(dims)
     }
-    dims.push(out);
-    x.contiguous()?
-        .reshape((rows, k))?
-        .apply_op3(weight, bias, linear(total))?
-        .reshape(dims)
-}
 
-fn linear(total: Option<&Total>) -> Linear {
-    Linear {
-        total: total.cloned(),
+    /// `B·(A·x)` of each token.
+    fn branch(&self, x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+        let nothing = |factor: &Tensor| Tensor::zeros(factor.dim(0)?, DType::F32, factor.device());
+        let down = self.tokens(x, (down, None), &nothing(down)?)?;
+        self.tokens(&down, (up, None), &nothing(up)?)
     }
-}
-
-/// `B·(A·x)` of each token.
-fn branch(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let nothing = |factor: &Tensor| Tensor::zeros(factor.dim(0)?, DType::F32, &Device::Cpu);
-    let down = tokens(x, (down, None), &nothing(down)?)?;
-    tokens(&down, (up, None), &nothing(up)?)
-}
-
-fn quantise(x: &Tensor, step: &Tensor, quantiser: &Activation) -> Result<Tensor> {
-    let op = FakeQuantise {
-        quantiser: quantiser.clone(),
-    };
-    x.contiguous()?.apply_op2(step, op)
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
+use super::backend::Backend;
 use super::kernels::{self, Total};
 use crate::linalg::dot;
 use crate::quant;
@@ -218,12 +219,13 @@ impl State {
         decision: Option<&Decision>,
         parameters: Option<(Vec<f32>, Vec<f32>)>,
         rates: &Rates,
+        device: &Device,
     ) -> Result<State> {
         let fixed = |parameters: Option<(Vec<f32>, Vec<f32>)>| {
             let tensors = parameters.map(|(weight, bias)| {
                 let (out, k) = (bias.len(), weight.len() / bias.len().max(1));
-                let weight = Tensor::from_vec(weight, (out, k), &Device::Cpu)?;
-                Ok::<_, candle_core::Error>((weight, Tensor::from_vec(bias, out, &Device::Cpu)?))
+                let weight = Tensor::from_vec(weight, (out, k), device)?;
+                Ok::<_, candle_core::Error>((weight, Tensor::from_vec(bias, out, device)?))
             });
             Ok(State::Fixed(Fixed {
                 parameters: tensors.transpose()?,
@@ -232,9 +234,9 @@ impl State {
         match decision {
             None => fixed(parameters),
             Some(Decision::Float { replace, .. }) => fixed(replace.clone().or(parameters)),
-            Some(Decision::Linear(plan)) => {
-                Ok(State::Linear(Box::new(LinearState::new(plan, rates)?)))
-            }
+            Some(Decision::Linear(plan)) => Ok(State::Linear(Box::new(LinearState::new(
+                plan, rates, device,
+            )?))),
             Some(Decision::Product { left, right }) => Ok(State::Product(Box::new([
                 ActivationState::new(left, rates).focused(rates),
                 ActivationState::new(right, rates),
@@ -248,12 +250,13 @@ impl State {
     }
 
     /// What the next step differentiates.
-    pub fn leaves(&self, learn: bool) -> Result<Leaves> {
+    pub fn leaves(&self, learn: bool, backend: &Backend) -> Result<Leaves> {
+        let how = (learn, &backend.device);
         Ok(match self {
-            State::Norm(it) => Leaves::Norm(it.leaves(learn)?),
+            State::Norm(it) => Leaves::Norm(it.leaves(how)?),
             State::Fixed(it) => Leaves::Fixed(it.parameters.clone()),
-            State::Linear(it) => Leaves::Linear(it.leaves(learn)?),
-            State::Product(it) => Leaves::Product([it[0].leaf(learn)?, it[1].leaf(learn)?]),
+            State::Linear(it) => Leaves::Linear(it.leaves(learn, backend)?),
+            State::Product(it) => Leaves::Product([it[0].leaf(how)?, it[1].leaf(how)?]),
         })
     }
 
@@ -369,10 +372,10 @@ impl NormState {
         learned.into_iter().any(|v| *v != 0.0)
     }
 
-    fn leaves(&self, learn: bool) -> Result<[Tensor; 2]> {
+    fn leaves(&self, how: (bool, &Device)) -> Result<[Tensor; 2]> {
         let (scale, shift) = self.now();
         let dims = [[scale.len()], [shift.len()]];
-        Ok([leaf(scale, &dims[0], learn)?, leaf(shift, &dims[1], learn)?])
+        Ok([leaf(scale, &dims[0], how)?, leaf(shift, &dims[1], how)?])
     }
 
     fn step(&mut self, scale: &[f32], shift: &[f32], step: Step) {
@@ -416,10 +419,10 @@ impl ActivationState {
         [self.step_now()].into_iter().chain(first).collect()
     }
 
-    fn leaf(&self, learn: bool) -> Result<Tensor> {
+    fn leaf(&self, how: (bool, &Device)) -> Result<Tensor> {
         let numbers = self.numbers();
         let count = numbers.len();
-        leaf(numbers, &[count], learn)
+        leaf(numbers, &[count], how)
     }
 
     fn step(&mut self, gradient: &[f32], step: Step) {
@@ -437,7 +440,7 @@ impl ActivationState {
 }
 
 impl LinearState {
-    fn new(plan: &LinearPlan, rates: &Rates) -> Result<Self> {
+    fn new(plan: &LinearPlan, rates: &Rates, device: &Device) -> Result<Self> {
         let Weight {
             bits,
             out,
@@ -471,7 +474,7 @@ impl LinearState {
         Ok(Self {
             activation: ActivationState::new(&plan.activation, rates),
             pre_scale: pre_scale
-                .map(|values| Tensor::from_vec(values.clone(), values.len(), &Device::Cpu))
+                .map(|values| Tensor::from_vec(values.clone(), values.len(), device))
                 .transpose()?,
             grid: Grid {
                 bits: *bits,
@@ -549,7 +552,10 @@ impl LinearState {
         parts.into_iter().any(Parameter::learns)
     }
 
-    fn leaves(&self, learn: bool) -> Result<LinearLeaves> {
+    fn leaves(&self, learn: bool, backend: &Backend) -> Result<LinearLeaves> {
+        let how = (learn, &backend.device);
+        let weight_learns = learn && self.weight_learns();
+        let of_candle = weight_learns && backend.kernels.leaves_weights_to_candle();
         let (out, k) = (self.bias.values.len(), self.k);
         let scales = self.scales();
         let mut weight: Vec<f32> = self.codes().iter().copied().map(f32::from).collect();
@@ -559,16 +565,16 @@ impl LinearState {
             run.iter_mut().for_each(|w| *w *= s);
         }
         let mut others = vec![
-            leaf(self.biases(), &[out], learn)?,
-            self.activation.leaf(learn)?,
+            leaf(self.biases(), &[out], how)?,
+            self.activation.leaf(how)?,
         ];
         if let Some(LowRank { rank, down, up, .. }) = self.branch.as_ref().map(BranchState::plan) {
-            others.push(leaf(down, &[rank, k], learn)?);
-            others.push(leaf(up, &[out, rank], learn)?);
+            others.push(leaf(down, &[rank, k], how)?);
+            others.push(leaf(up, &[out, rank], how)?);
         }
         Ok(LinearLeaves {
-            weight: leaf(weight, &[out, k], false)?,
-            total: (learn && self.weight_learns()).then(Total::default),
+            weight: leaf(weight, &[out, k], (of_candle, &backend.device))?,
+            total: weight_learns.then(Total::default),
             others,
         })
     }
@@ -732,9 +738,10 @@ fn spread(levels: &mut [f32], planned: &Weight) {
     }
 }
 
-fn leaf(values: Vec<f32>, dims: &[usize], learn: bool) -> Result<Tensor> {
+/// Numbers to compute with, and to differentiate by where they learn.
+fn leaf(values: Vec<f32>, dims: &[usize], (learn, device): (bool, &Device)) -> Result<Tensor> {
     if learn {
-        return Ok(Var::from_vec(values, dims, &Device::Cpu)?.into_inner());
+        return Ok(Var::from_vec(values, dims, device)?.into_inner());
     }
-    Tensor::from_vec(values, dims, &Device::Cpu)
+    Tensor::from_vec(values, dims, device)
 }

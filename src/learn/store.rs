@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use tract_onnx::prelude::Tensor as Plain;
 use vitq_passes::ir::Outlet;
 
 use super::LearnError;
+use super::backend::Backend;
 use super::kernels::read;
 use super::network::{Value, Values};
 use crate::walk::spill::{OnDisk, Spill};
@@ -21,6 +22,7 @@ const IN_MEMORY: usize = 64;
 pub struct Store {
     samples: Vec<HashMap<Outlet, Held>>,
     spill: Option<Arc<Spill>>,
+    backend: Backend,
 }
 
 enum Held {
@@ -29,12 +31,13 @@ enum Held {
 }
 
 impl Store {
-    /// Those of `count` samples.
+    /// Those of `count` samples, which are read where `backend` computes.
     ///
     /// # Errors
     /// Those of `of`, or a temporary file cannot be written.
     pub fn new(
         count: usize,
+        backend: &Backend,
         of: impl Fn(usize) -> Result<Values, LearnError> + Sync,
     ) -> Result<Self, LearnError> {
         let spill = (count > IN_MEMORY).then(Spill::new).transpose()?;
@@ -42,7 +45,11 @@ impl Store {
             .into_par_iter()
             .map(|sample| held(of(sample)?, sample, spill.as_ref()))
             .collect::<Result<_, LearnError>>()?;
-        Ok(Store { samples, spill })
+        Ok(Store {
+            samples,
+            spill,
+            backend: backend.clone(),
+        })
     }
 
     /// Those of `wanted` that a sample has.
@@ -53,7 +60,7 @@ impl Store {
         let held = &self.samples[sample];
         let known = wanted.iter().filter_map(|it| Some((*it, held.get(it)?)));
         known
-            .map(|(outlet, held)| Ok((outlet, held.value()?)))
+            .map(|(outlet, held)| Ok((outlet, held.value(&self.backend)?)))
             .collect()
     }
 
@@ -65,12 +72,12 @@ impl Store {
         &mut self,
         of: impl Fn(Values) -> Result<Values, LearnError> + Sync,
     ) -> Result<(), LearnError> {
-        let spill = self.spill.as_ref();
+        let (spill, backend) = (self.spill.as_ref(), &self.backend);
         let samples = self.samples.par_iter_mut().enumerate();
         samples.try_for_each(|(i, sample)| {
             let values = sample
                 .iter()
-                .map(|(outlet, held)| Ok((*outlet, held.value()?)))
+                .map(|(outlet, held)| Ok((*outlet, held.value(backend)?)))
                 .collect::<Result<Values, LearnError>>()?;
             *sample = held(of(values)?, i, spill)?;
             Ok(())
@@ -79,13 +86,13 @@ impl Store {
 }
 
 impl Held {
-    fn value(&self) -> Result<Value, LearnError> {
+    fn value(&self, backend: &Backend) -> Result<Value, LearnError> {
         let on_disk = match self {
             Held::Memory(value) => return Ok(value.clone()),
             Held::Disk(on_disk) => on_disk.read()?,
         };
         let values = crate::walk::floats(&on_disk).unwrap_or_default().to_vec();
-        let tensor = Tensor::from_vec(values, on_disk.shape(), &Device::Cpu);
+        let tensor = Tensor::from_vec(values, on_disk.shape(), &backend.device);
         tensor.map(Value::Float).map_err(|e| LearnError::step(&e))
     }
 }
@@ -114,8 +121,10 @@ fn plain(tensor: &Tensor) -> Result<Plain, LearnError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use candle_core::Device;
     use vitq_passes::ir::Graph;
+
+    use super::*;
 
     #[test]
     fn what_waits_in_files_is_what_was_put_there() {
@@ -130,7 +139,7 @@ mod tests {
         };
         let count = IN_MEMORY + 2;
         let put = |sample| Ok(Values::from([(outlet, Value::Float(value(sample, 1.0)))]));
-        let mut store = Store::new(count, put).unwrap();
+        let mut store = Store::new(count, &Backend::cpu(), put).unwrap();
         let double = |values: Values| {
             let twice = |value| match value {
                 Value::Float(tensor) => Value::Float((tensor * 2.0).unwrap()),

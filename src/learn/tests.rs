@@ -1,5 +1,7 @@
 //! The network's values are judged by ONNX Runtime (tract where it is not built in), gradients by differences.
 
+mod device;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +12,7 @@ use prost::Message;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, Plan, Weight};
 use vitq_passes::structure::Site;
 
+use super::backend::Backend;
 use super::draw::Random;
 use super::kernels::{FakeQuantise, Gelu, LayerNorm, Linear, Softmax};
 use super::network::{Network, Sites, Value, Values};
@@ -128,8 +131,9 @@ fn inputs(model: &FloatModel) -> Vec<(String, Array)> {
 fn forward(
     model: &FloatModel,
     inputs: &[(String, Array)],
+    backend: Backend,
 ) -> Result<Vec<(String, Vec<f32>)>, LearnError> {
-    let network = Network::new(&model.graph, &model.structure, inputs)?;
+    let network = Network::new(&model.graph, &model.structure, inputs, &backend)?;
     let mut values: Values = super::pair::inputs(&network, inputs)?;
     let states: Vec<State> = model
         .structure
@@ -139,14 +143,16 @@ fn forward(
             let parameters = Parameters::load(&model.graph, site)
                 .unwrap()
                 .map(|p| (p.weight, p.bias));
-            State::new(None, parameters, &Options::default().rates).unwrap()
+            State::new(None, parameters, &Options::default().rates, &Device::Cpu).unwrap()
         })
         .collect();
-    let leaves: Vec<_> = states.iter().map(|s| s.leaves(false).unwrap()).collect();
+    let leaves = states.iter().map(|s| s.leaves(false, &backend).unwrap());
+    let leaves: Vec<_> = leaves.collect();
     let products = Products {
         structure: &model.structure,
         states: &states,
         leaves: &leaves,
+        kernels: backend.kernels,
     };
     network.run(&network.whole("all"), &mut values, &products)?;
     Ok(network
@@ -223,7 +229,7 @@ fn values_of_every_family_are_onnx_runtimes() {
             .iter()
             .find(|(n, _)| *n == name)
             .map(|(_, words)| *words);
-        match (forward(&model, &inputs), expected) {
+        match (forward(&model, &inputs, Backend::cpu()), expected) {
             (Err(e), Some(words)) if e.to_string().contains(words) => {}
             (Err(e), _) => wrong.push(format!("{name}: {e}")),
             (Ok(_), Some(_)) => wrong.push(format!("{name}: is not declined any more")),
@@ -462,12 +468,20 @@ fn judge_sites(learned: &Quantizer, name: &str) {
     let plan = learned.plan(&model, &images, &NoProgress).unwrap().plan;
     let written = model.written(plan.rotation).unwrap();
     let (graph, structure) = (written.graph(), written.structure());
-    let pair = Pair::new((graph, structure), &plan, &feed, &Options::default().rates).unwrap();
+    let pair = Pair::new(
+        (graph, structure),
+        &plan,
+        &feed,
+        &Options::default().rates,
+        Backend::cpu(),
+    )
+    .unwrap();
     let leaves = pair.quantised.leaves(false).unwrap();
     let products = Products {
         structure,
         states: &pair.quantised.states,
         leaves: &leaves,
+        kernels: pair.backend.kernels,
     };
     let emitted = learned.apply(&model, &plan).unwrap();
     let nodes = emitted.graph.iter().flat_map(|graph| &graph.node);
@@ -921,7 +935,7 @@ fn weights_that_turn_back_are_counted() {
     };
     let rates = Options::default().rates.times(100.0);
     let decision = Decision::Linear(plan);
-    let mut state = State::new(Some(&decision), None, &rates).unwrap();
+    let mut state = State::new(Some(&decision), None, &rates, &Device::Cpu).unwrap();
     for t in 1..=24 {
         let sign = if t % 8 < 4 { 1.0 } else { -1.0 };
         let step = Step {
@@ -958,9 +972,10 @@ fn pushed(state: &mut State, gradient: &[f32], steps: usize) -> Weight {
         };
         state.step(&[gradient.to_vec(), vec![0.0; 2], vec![0.0]], step);
     }
-    let (Some(Decision::Linear(learned)), Leaves::Linear(leaves)) =
-        (state.decision(), state.leaves(false).unwrap())
-    else {
+    let (Some(Decision::Linear(learned)), Leaves::Linear(leaves)) = (
+        state.decision(),
+        state.leaves(false, &Backend::cpu()).unwrap(),
+    ) else {
         panic!("a Linear stays one");
     };
     let run = leaves
@@ -986,7 +1001,13 @@ fn scales_of_blocks_learn() {
         table: None,
     };
     let decision = weight_alone(&weight);
-    let mut state = State::new(Some(&decision), None, &Options::default().rates).unwrap();
+    let mut state = State::new(
+        Some(&decision),
+        None,
+        &Options::default().rates,
+        &Device::Cpu,
+    )
+    .unwrap();
     assert_eq!(pushed(&mut state, &[], 0), weight);
     // Only the second block of the second row is pushed.
     let learned = pushed(&mut state, &[0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 3);
@@ -1016,7 +1037,7 @@ fn levels_of_a_codebook_learn() {
     let decision = weight_alone(&weight);
     let learned = |level: f32, push: [f32; 4], steps: usize| {
         let rates = Rates { level, ..rates };
-        let mut state = State::new(Some(&decision), None, &rates).unwrap();
+        let mut state = State::new(Some(&decision), None, &rates, &Device::Cpu).unwrap();
         let gradient: Vec<f32> = weight
             .codes
             .iter()

@@ -16,7 +16,7 @@ pub use codebook::{codebook, segments};
 pub use held_out::held_out_factor;
 pub use interval::{first_level, highest_first, interval, intervals};
 pub use levels::{Bin, best_levels};
-pub use log::log;
+pub use log::{log, zero_code};
 pub use points::{Histogram, Points};
 pub use uniform::{around_zero, from_range, symmetric, uniform};
 

@@ -1,6 +1,6 @@
 //! A Linear: `y = x·Wᵀ + b`; `∂x = g·W`, `∂W = gᵀ·x`, `∂b = Σ g`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -11,19 +11,44 @@ use crate::run::vector::vectorised;
 /// Sum of a weight's gradients over samples that are differentiated one after the other. Each adds its own where it is made, as one
 /// that candle hands on would be written, added to nothing, copied and added up: a tenth of a step.
 #[derive(Clone, Debug, Default)]
-pub struct Total(Arc<Mutex<Vec<f32>>>);
+pub struct Total(Arc<Mutex<Sum>>);
+
+#[derive(Debug, Default)]
+struct Sum {
+    values: Vec<f32>,
+    /// What candle gave, where it lies.
+    tensor: Option<Tensor>,
+}
 
 impl Total {
     /// Adds `gᵀ·x`: `g [rows, out]`, `x [rows, in]`.
     fn add(&self, g: &[f32], x: &[f32], (rows, out, k): (usize, usize, usize)) {
-        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = &mut self.sum().values;
         sum.resize(out * k, 0.0);
-        add_gemm_tn(&mut sum, g, x, rows, out, k);
+        add_gemm_tn(sum, g, x, rows, out, k);
+    }
+
+    /// Adds a gradient that candle found; of all or none.
+    pub fn add_tensor(&self, gradient: &Tensor) -> Result<()> {
+        let sum = &mut self.sum().tensor;
+        *sum = Some(match sum.take() {
+            Some(sum) => (sum + gradient)?,
+            None => gradient.clone(),
+        });
+        Ok(())
     }
 
     /// The sum, which begins anew; empty where there was nothing to add.
-    pub fn take(&self) -> Vec<f32> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take(&self) -> Result<Vec<f32>> {
+        let Sum { values, tensor } = std::mem::take(&mut *self.sum());
+        match tensor {
+            Some(tensor) => read(&tensor, <[f32]>::to_vec),
+            None => Ok(values),
+        }
+    }
+
+    fn sum(&self) -> MutexGuard<'_, Sum> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,7 +104,7 @@ impl CustomOp3 for Linear {
         if self.total.is_some() || w.track_op() {
             read(gradient, |g| read(x, |x| total.add(g, x, (rows, out, k))))??;
         }
-        let dw = Some(own.take()).filter(|dw| !dw.is_empty());
+        let dw = Some(own.take()?).filter(|dw| !dw.is_empty());
         let dw = dw
             .map(|dw| Tensor::from_vec(dw, (out, k), device))
             .transpose()?;

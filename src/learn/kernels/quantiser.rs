@@ -128,7 +128,7 @@ pub fn step(quantiser: &Activation) -> Option<f32> {
 }
 
 /// Smallest and largest level, half a step more on both sides where steps are even.
-fn range(quantiser: &Activation, step: f32) -> (f32, f32) {
+pub fn range(quantiser: &Activation, step: f32) -> (f32, f32) {
     match quantiser {
         Activation::Uniform {
             bits, zero_point, ..

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use vitq_onnx::DataType;
 use vitq_passes::infer::{Shapes, infer};
 use vitq_passes::ir::{Graph, Node, NodeId, Op, Outlet};
@@ -11,9 +11,10 @@ use vitq_passes::structure::{Norm, Structure, find_gelus};
 use super::{Integers, Kind, Network, Step, Value, Values, operators};
 use crate::input::Array;
 use crate::learn::LearnError;
+use crate::learn::backend::Backend;
 
 impl Network {
-    /// The steps of `graph` for inputs of these shapes.
+    /// The steps of `graph` for inputs of these shapes, on `backend`.
     ///
     /// # Errors
     /// A constant cannot be read.
@@ -21,6 +22,7 @@ impl Network {
         graph: &Graph,
         structure: &Structure,
         inputs: &[(String, Array)],
+        backend: &Backend,
     ) -> Result<Network, LearnError> {
         let mut graph = graph.clone();
         for (name, array) in inputs {
@@ -32,6 +34,7 @@ impl Network {
             shapes: infer(&graph),
             graph: &graph,
             makers: makers(&graph, structure),
+            backend,
         };
         compiler.network()
     }
@@ -83,11 +86,13 @@ struct Compiler<'g> {
     graph: &'g Graph,
     shapes: Shapes,
     makers: Makers,
+    backend: &'g Backend,
 }
 
 impl Compiler<'_> {
     fn network(mut self) -> Result<Network, LearnError> {
         let mut network = Network {
+            backend: self.backend.clone(),
             steps: Vec::new(),
             constants: Values::new(),
             inputs: self
@@ -180,7 +185,8 @@ impl Compiler<'_> {
         let dims = self.graph.constant_dims(value).ok_or_else(unreadable)?;
         if tensor.dtype == DataType::Float {
             let values = tensor.to_f32().map_err(|_| unreadable())?;
-            let tensor = Tensor::from_vec(values, dims, &Device::Cpu).map_err(|_| unreadable())?;
+            let tensor = Tensor::from_vec(values, dims, &self.backend.device);
+            let tensor = tensor.map_err(|_| unreadable())?;
             return Ok(Value::Float(tensor));
         }
         let values = tensor.to_i64().map_err(|_| unreadable())?;
@@ -196,7 +202,8 @@ fn add_step(step: Step, network: &mut Network) {
             .iter()
             .map(|read| read.map_or(Some(None), |v| network.constants.get(&v).map(Some)))
             .collect();
-        if let Some(Ok(values)) = operands.map(|it| operators::evaluate(op, &it)) {
+        if let Some(Ok(values)) = operands.map(|it| operators::evaluate(op, &it, &network.backend))
+        {
             network
                 .constants
                 .extend(step.writes.iter().copied().zip(values));

@@ -11,7 +11,8 @@ use candle_core::Tensor;
 use vitq_passes::ir::{Op, Outlet};
 
 use super::LearnError;
-use super::kernels::{Gelu, LayerNorm};
+use super::backend::Backend;
+use super::kernels::{Kernels, LayerNorm};
 
 pub(super) use compile::norm_node;
 pub(super) use operators::matmul;
@@ -73,6 +74,8 @@ pub enum Kind {
 
 /// A network for inputs of one shape.
 pub struct Network {
+    /// Where it is computed.
+    pub(super) backend: Backend,
     /// In order.
     pub steps: Vec<Step>,
     /// Values that depend on no input.
@@ -144,15 +147,15 @@ impl Network {
                 .and_then(|it| sites.evaluate(*site, &it))
                 .map(one),
             Kind::Gelu => floats(&operands)
-                .and_then(|it| it[0].contiguous()?.apply_op1(Gelu))
+                .and_then(|it| self.backend.kernels.gelu(&it[0]))
                 .map(one),
             Kind::Norm(place, op) => match sites.affine(*place) {
                 Some(affine) => floats(&operands)
-                    .and_then(|it| layer_norm(op, &it[0], affine))
+                    .and_then(|it| layer_norm(self.backend.kernels, op, &it[0], affine))
                     .map(one),
-                None => operators::evaluate(op, &operands),
+                None => operators::evaluate(op, &operands, &self.backend),
             },
-            Kind::Operator(op) => operators::evaluate(op, &operands),
+            Kind::Operator(op) => operators::evaluate(op, &operands, &self.backend),
         };
         evaluated.map_err(|e| failed(message(&e)))
     }
@@ -180,11 +183,16 @@ fn floats(operands: &[Option<&Value>]) -> candle_core::Result<Vec<Tensor>> {
 }
 
 /// A LayerNormalization or RMSNormalization with γ and β `[channels]`; of the latter β is nothing.
-fn layer_norm(op: &Op, x: &Tensor, [scale, shift]: &[Tensor; 2]) -> candle_core::Result<Tensor> {
+fn layer_norm(
+    kernels: Kernels,
+    op: &Op,
+    x: &Tensor,
+    affine: &[Tensor; 2],
+) -> candle_core::Result<Tensor> {
     let epsilon = op.float("epsilon").unwrap_or(1e-5);
     let axis = op.int("axis").unwrap_or(-1);
     if axis != -1 && axis + 1 != x.rank() as i64
-        || scale.elem_count() != x.dims().last().copied().unwrap_or(0)
+        || affine[0].elem_count() != x.dims().last().copied().unwrap_or(0)
     {
         candle_core::bail!("it normalises over more than the last axis")
     }
@@ -192,5 +200,5 @@ fn layer_norm(op: &Op, x: &Tensor, [scale, shift]: &[Tensor; 2]) -> candle_core:
         epsilon,
         centred: op.is("LayerNormalization"),
     };
-    x.contiguous()?.apply_op3(scale, shift, norm)
+    kernels.layer_norm(x, affine, norm)
 }

@@ -1,10 +1,11 @@
 //! ONNX operators by candle's.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use vitq_passes::ir::Op;
 
 use super::{Integers, Value, layer_norm, one, shaping};
-use crate::learn::kernels::{Gelu, Softmax, read};
+use crate::learn::backend::Backend;
+use crate::learn::kernels::read;
 
 /// Operands of an operator, with what is asked of them.
 pub struct Call<'a> {
@@ -12,11 +13,17 @@ pub struct Call<'a> {
     pub op: &'a Op,
     /// Its operands, `None` where one is left out.
     pub operands: &'a [Option<&'a Value>],
+    /// Where it is computed.
+    pub backend: &'a Backend,
 }
 
 /// Results of an operator.
-pub fn evaluate(op: &Op, operands: &[Option<&Value>]) -> Result<Vec<Value>> {
-    let call = Call { op, operands };
+pub fn evaluate(op: &Op, operands: &[Option<&Value>], backend: &Backend) -> Result<Vec<Value>> {
+    let call = Call {
+        op,
+        operands,
+        backend,
+    };
     let x = || call.float(0);
     let tensor = match op.op_type() {
         "Add" => binary(&call, Tensor::add, Tensor::broadcast_add)?,
@@ -50,13 +57,15 @@ pub fn evaluate(op: &Op, operands: &[Option<&Value>]) -> Result<Vec<Value>> {
         )?,
         "HardSwish" => (x()? * hard_sigmoid(x()?, 1.0 / 6.0, 0.5)?)?,
         "Clip" => clip(&call)?,
-        "Gelu" if op.string("approximate") != Some("tanh") => x()?.contiguous()?.apply_op1(Gelu)?,
+        "Gelu" if op.string("approximate") != Some("tanh") => backend.kernels.gelu(x()?)?,
         "Gelu" => x()?.gelu()?,
         "Identity" | "Dropout" => x()?.clone(),
         "Cast" => return cast(&call),
         "MatMul" => matmul(x()?, call.float(1)?)?,
         "Softmax" => softmax(&call)?,
-        "LayerNormalization" | "RMSNormalization" => layer_norm(op, x()?, &call.norm()?)?,
+        "LayerNormalization" | "RMSNormalization" => {
+            layer_norm(backend.kernels, op, x()?, &call.norm()?)?
+        }
         "ReduceMean" => reduce(&call, |x, axes| x.mean_keepdim(axes))?,
         "ReduceSum" => reduce(&call, |x, axes| x.sum_keepdim(axes))?,
         "ReduceL2" => reduce(&call, |x, axes| x.sqr()?.sum_keepdim(axes)?.sqrt())?,
@@ -106,7 +115,7 @@ impl Call<'_> {
     fn norm(&self) -> Result<[Tensor; 2]> {
         let shift = match self.operands.get(2).copied().flatten() {
             Some(_) => self.float(2)?.flatten_all()?,
-            None => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
+            None => Tensor::zeros(0, DType::F32, &self.backend.device)?,
         };
         Ok([self.float(1)?.flatten_all()?, shift])
     }
@@ -180,7 +189,7 @@ fn cast(call: &Call<'_>) -> Result<Vec<Value>> {
             Ok(one(Tensor::from_vec(
                 values,
                 x.dims.clone(),
-                &candle_core::Device::Cpu,
+                &call.backend.device,
             )?))
         }
         (Some(Value::Integers(x)), Some(_)) => Ok(vec![Value::Integers(x.clone())]),
@@ -217,9 +226,9 @@ fn softmax(call: &Call<'_>) -> Result<Tensor> {
     let over = axis(call.op.int("axis").unwrap_or(-1), x.rank())?;
     let last = x.rank() - 1;
     if over == last {
-        return x.contiguous()?.apply_op1(Softmax);
+        return call.backend.kernels.softmax(x);
     }
-    let turned = x.transpose(over, last)?.contiguous()?.apply_op1(Softmax)?;
+    let turned = call.backend.kernels.softmax(&x.transpose(over, last)?)?;
     turned.transpose(over, last)
 }
 
@@ -301,7 +310,7 @@ fn select(call: &Call<'_>) -> Result<Tensor> {
         bail!("Where without a condition")
     };
     let values: Vec<u8> = condition.values.iter().map(|&v| u8::from(v != 0)).collect();
-    let condition = Tensor::from_vec(values, condition.dims.clone(), &candle_core::Device::Cpu)?;
+    let condition = Tensor::from_vec(values, condition.dims.clone(), &call.backend.device)?;
     let (a, b) = (call.float(1)?, call.float(2)?);
     let shape = condition
         .shape()

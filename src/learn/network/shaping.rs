@@ -155,7 +155,7 @@ fn gather(call: &Call<'_>, x: &Tensor) -> Result<Tensor> {
         [place] => x.narrow(at, place as usize, 1)?,
         _ => x
             .contiguous()?
-            .index_select(&Tensor::new(&counted[..], &Device::Cpu)?, at)?,
+            .index_select(&Tensor::new(&counted[..], x.device())?, at)?,
     };
     let mut dims = x.dims()[..at].to_vec();
     dims.extend(&places.dims);
@@ -202,7 +202,7 @@ fn cut(x: &Tensor, at: usize, (start, end, step): (i64, i64, i64)) -> Result<Ten
         place += step;
     }
     x.contiguous()?
-        .index_select(&Tensor::new(&places[..], &Device::Cpu)?, at)
+        .index_select(&Tensor::new(&places[..], x.device())?, at)
 }
 
 fn split(call: &Call<'_>, x: &Tensor) -> Result<Vec<Value>> {

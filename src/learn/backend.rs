@@ -1,0 +1,77 @@
+//! Where the networks are differentiated: on the processor, or on a GPU.
+
+use candle_core::Tensor;
+
+use super::LearnError;
+use super::kernels::Kernels;
+use super::network::{Value, Values, message};
+
+/// What learning computes on. Calibration, rounding and Adam's steps stay on the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor, all of its cores.
+    #[default]
+    Cpu,
+    /// The first NVIDIA GPU; in a build with the feature `cuda`.
+    Cuda,
+}
+
+/// A device that is ready, and whose operators run on it.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// candle's.
+    pub device: candle_core::Device,
+    /// Of what has a gradient of its own.
+    pub kernels: Kernels,
+}
+
+impl Backend {
+    /// The processor with our own kernels.
+    pub fn cpu() -> Self {
+        Self {
+            device: candle_core::Device::Cpu,
+            kernels: Kernels::Own,
+        }
+    }
+
+    /// # Errors
+    /// There is no such device, or the build knows none.
+    pub fn of(device: Device) -> Result<Self, LearnError> {
+        match device {
+            Device::Cpu => Ok(Self::cpu()),
+            Device::Cuda if !cfg!(feature = "cuda") => Err(LearnError::Device(
+                "this build knows no GPU: build it with --features cuda, or leave --device out".into(),
+            )),
+            Device::Cuda => candle_core::Device::new_cuda(0)
+                .map(|device| Self {
+                    device,
+                    kernels: Kernels::Composed,
+                })
+                .map_err(|e| {
+                    let why = message(&e);
+                    LearnError::Device(format!(
+                        "no GPU can be used ({why}): see whether nvidia-smi lists one, or leave --device out"
+                    ))
+                }),
+        }
+    }
+
+    /// The same values there.
+    ///
+    /// # Errors
+    /// candle's: there may be too little memory.
+    pub fn take(&self, mut values: Values) -> Result<Values, LearnError> {
+        for value in values.values_mut() {
+            if let Value::Float(tensor) = value {
+                *value = Value::Float(self.tensor(tensor)?);
+            }
+        }
+        Ok(values)
+    }
+
+    fn tensor(&self, tensor: &Tensor) -> Result<Tensor, LearnError> {
+        tensor
+            .to_device(&self.device)
+            .map_err(|e| LearnError::step(&e))
+    }
+}

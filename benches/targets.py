@@ -3,11 +3,12 @@
 
     cargo build --release --features onnxruntime
     python -m venv .venv-nncf && .venv-nncf/bin/pip install nncf onnx onnxruntime pillow
-    python benches/targets.py [--sizes deit_small …] [--nncf .venv-nncf/bin/python] [--rounds 9] [--json OUT]
+    python benches/targets.py [--sizes deit_small …] [--nncf .venv-nncf/bin/python] [--rounds 9] [--calibration] [--json OUT]
 
 The models are built here (models.py), quantised by vitq (--target onnxruntime, portable for QDQ, and tract), onnxruntime.quantization and, where
 an interpreter that has it is named, nncf; then `vitq bench` times them in alternating rounds, with 1 and 2 threads and batches
-of 1 and 8. Figures are float time / quantised time. Last it prints which bars are missed.
+of 1 and 8. Figures are float time / quantised time. With --calibration it times how ViT-B is quantised, next to Percentile and with more and more
+images (quantize.py). Last it prints which bars are missed.
 """
 
 # Only the standard library here: the work is done by other programs.
@@ -18,6 +19,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+
+import quantize
 
 HERE = pathlib.Path(__file__).resolve().parent
 BARS = {"deit_tiny": 1.85, "deit_small": 2.4, "vit_base": 2.85, "swin_tiny": 2.15}  # 1 thread, batch 1
@@ -87,6 +90,30 @@ def in_tract(args, size, files):
         yield {"size": size, "runtime": runtime, "threads": 1, "batch": 1, "speeds": speeds, "bar": dict.fromkeys(tools, bar)}
 
 
+CALIBRATED, IMAGES, GROWTH = "vit_base", 128, (32, 128, 1024)
+FASTER, MEMORY, FLAT = 3.0, 0.2, 1.1  # times as fast as Percentile, share of its memory, memory of most images over that of few
+
+
+def calibration(args):
+    """Time `vitq quantize` itself; yield sentences about bars that are missed."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        quantize.python("models.py", CALIBRATED, work / "float.onnx")
+        quantize.python("images.py", work / "images", "--count", IMAGES)
+        ours = argparse.Namespace(vitq=args.vitq, images=IMAGES, rounds=args.calibration, grow=GROWTH)
+        figures = quantize.quantise(ours, work)
+        faster, share = figures["times_faster"], figures["memory_share"]
+        print(f"{CALIBRATED} with {IMAGES} images: {faster:.2f} times as fast as Percentile, {100 * share:.0f} % of its memory", flush=True)
+        if faster < FASTER:
+            yield f"vitq quantize is {faster:.2f} times as fast as Percentile, the bar is {FASTER}"
+        if share > MEMORY:
+            yield f"vitq quantize takes {100 * share:.0f} % of Percentile's memory, the bar is {100 * MEMORY:.0f} %"
+        quantize.python("images.py", work / "images", "--count", max(GROWTH))
+        rows = quantize.grow(ours, work)
+        if rows[-1]["peak_mb"] > FLAT * rows[0]["peak_mb"]:
+            yield f"{GROWTH[-1]} images take {rows[-1]['peak_mb']:.0f} MB, {GROWTH[0]} take {rows[0]['peak_mb']:.0f}"
+
+
 def missed(rows):
     """Sentences about bars that are missed."""
     for row in rows:
@@ -104,6 +131,7 @@ def main():
     parser.add_argument("--images", type=int, default=8, help="for calibration; speed does not depend on them")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--vitq", type=pathlib.Path, default=HERE.parent / "target/release/vitq")
+    parser.add_argument("--calibration", type=int, nargs="?", const=3, default=0, metavar="ROUNDS", help="time vitq quantize too")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
     os.environ.setdefault("ORT_DYLIB_PATH", library())
@@ -115,7 +143,8 @@ def main():
             rows += in_onnx_runtime(args, size, files)
             if size in TRACT_SIZES:
                 rows += in_tract(args, size, files)
-    print("\n".join(["", *missed(rows)] if any(missed(rows)) else ["", "every bar is met"]))
+    misses = [*missed(rows), *(calibration(args) if args.calibration else [])]
+    print("\n".join(["", *misses] if misses else ["", "every bar is met"]))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

@@ -19,7 +19,14 @@ import onnxruntime as ort
 
 SAMPLES, UNSEEN = 32, 16
 TIES = 2  # samples of a model with TopK that are left out
-BARS = {"linear": 20.0, "all": 17.0}  # dB, the default scope and the one that quantises attention products too
+BARS = {"linear": 20.0, "all": 17.0, "qnn": 15.0}  # dB: the default scope, attention products too, all values in uint16
+# What the target qnn refuses, with the words for it.
+NOT_FOR_QNN = {
+    "hf_bert_fused": "no operator of ONNX's own",
+    "hf_clip_vision_fused": "no operator of ONNX's own",
+    "hf_rt_detr": "hinders raising the operator set",
+    "vit_onnxruntime": "no operator of ONNX's own",
+}
 KINDS = {"linear": "linears", "attention_value": "softmax_matmul", "query_key": "qk", "patch_embed": "patch_embed"}
 
 
@@ -64,7 +71,7 @@ class Judge:
         declined = self.counts()
         if "refused" in self.truth["differs"]:
             return self.refused(self.truth["differs"]["refused"][1]), self.complaints
-        figures = [f"{self.quantised(scope):.1f} dB {scope}" for scope in ("linear", "all")]
+        figures = [f"{self.quantised(scope):.1f} dB {scope}" for scope in ("linear", "all")] + self.for_qnn()
         if declined:
             figures.append(f"declined {dict(declined)}")
         return ", ".join(figures), self.complaints
@@ -129,6 +136,21 @@ class Judge:
             ratios[f"{output['name']} in tract"] = output["sqnr_db"] or 200.0
         return self.held(scope, ratios)
 
+    def for_qnn(self):
+        """Quantises every value for the target qnn and runs the result on the CPU, where that is not refused."""
+        out, words = self.scratch / "qnn.onnx", NOT_FOR_QNN.get(self.model.stem)
+        options = ["--target", "qnn", "--threads", 1, "--quiet", "-o", out]
+        done = self.run("quantize", self.model, "--calib", self.scratch / "calib.npz", *options, codes=(0,) if words is None else (2,))
+        if words is not None:
+            if words not in done.stderr:
+                self.complaints.append(f"--target qnn is refused without {words!r}: {done.stderr}")
+            return ["refused for qnn"]
+        onnx.checker.check_model(str(out), full_check=True)
+        self.same_borders(out)
+        unseen = self.scratch / "unseen.npz"
+        truth, found = (outputs(model, unseen, True) for model in (self.float_model(), out))
+        return [f"{self.held('qnn', {name: sqnr(truth[name], value) for name, value in found.items()}):.1f} dB qnn"]
+
     def settled(self, unseen, truth, found):
         """The samples that are judged, and their places: all, but where queries are picked by TopK the worst are left out, as rounding
         picks another one of two with nearly the same score, and with it whole rows of the outputs."""
@@ -162,7 +184,7 @@ class Judge:
         """The least of the ratios; those below the bar are complained of."""
         for what, ratio in ratios.items():
             if not ratio >= BARS[scope]:
-                self.complaints.append(f"--scope {scope}: {what}: {ratio:.1f} dB")
+                self.complaints.append(f"{scope}: {what}: {ratio:.1f} dB")
         return min(ratios.values())
 
 

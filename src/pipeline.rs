@@ -283,6 +283,8 @@ impl Quantizer {
         self.require_known_names(model)?;
         self.require_target(model)?;
         self.require_blocks()?;
+        #[cfg(feature = "learn")]
+        self.require_devices()?;
         if let Some(budget) = self.budget {
             return budget::plan(self, budget, (model, calibration), progress);
         }
@@ -312,6 +314,17 @@ impl Quantizer {
         self.learn(model, &mut best, calibration, progress)?;
         self.observe_values(model, &mut best.plan, &feeds, progress)?;
         Ok(best)
+    }
+
+    /// Fails before calibration where there is nothing to learn on.
+    #[cfg(feature = "learn")]
+    fn require_devices(&self) -> Result<(), Error> {
+        let blocks = self.reconstruction.iter().map(|it| it.device);
+        let network = self.learning.iter().map(|it| it.options.device);
+        for device in blocks.chain(network) {
+            device.require()?;
+        }
+        Ok(())
     }
 
     /// How many samples, the first ones, are learned from.

@@ -72,7 +72,10 @@ impl Guard {
         let alone = self.network_sqnr(state, walk, index, &solved, 0..INPUTS)?;
         report.network_sqnr_db = Some(alone);
         if alone >= threshold {
-            return Ok(Choice::Keep(solved));
+            return Ok(Choice::Keep {
+                solved,
+                mended: false,
+            });
         }
         let mut best = Mended {
             db: alone,
@@ -109,6 +112,7 @@ impl Guard {
             report.note = Some(note.clone());
             return Ok(Choice::Float(note));
         }
+        let mended = best.how.is_some();
         if let Some(mend) = best.how {
             let wider = if mend.strength.is_none() {
                 "8 bits bring"
@@ -118,7 +122,10 @@ impl Guard {
             report.note = Some(format!("{alone:.1} dB alone; {wider} {:.1} dB", best.db));
             report.network_sqnr_db = Some(best.db);
         }
-        Ok(Choice::Keep(best.solved))
+        Ok(Choice::Keep {
+            solved: best.solved,
+            mended,
+        })
     }
 
     /// dB at the model's outputs with this site alone quantised.

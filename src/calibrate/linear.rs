@@ -53,7 +53,7 @@ impl Calibration<'_> {
             *walk = ahead;
             return decision;
         }
-        drop(ahead);
+        decision?;
         let choice = guard.judge(
             self,
             walk,
@@ -64,14 +64,30 @@ impl Calibration<'_> {
             report,
         );
         self.guard = Some(guard);
-        match choice? {
-            Choice::Float(reason) => {
+        let choice = choice?;
+        let as_it_were = matches!(choice, Choice::Keep { mended: false, .. });
+        // The float values behind the site are the same whatever was decided.
+        let ahead = Some(ahead).filter(|_| as_it_were || !self.recipe.sequential);
+        match (choice, ahead) {
+            (Choice::Float(reason), ahead) => {
                 report.low_rank = None;
-                self.keep_float(walk, index, reason)
+                match ahead {
+                    Some(ahead) => *walk = ahead,
+                    None => {
+                        self.complete(walk, |walk, lane| self.float_output(walk, index, lane))?
+                    }
+                }
+                Ok(left_float(reason))
             }
-            Choice::Keep(solved) => {
+            (Choice::Keep { solved, .. }, ahead) => {
                 report.low_rank = solved.branch(tokens);
-                self.keep(walk, index, &solved, upstream.is_some())
+                match ahead {
+                    Some(ahead) => {
+                        *walk = ahead;
+                        Ok(Decision::Linear(solved.plan(upstream.is_some())))
+                    }
+                    None => self.keep(walk, index, &solved, upstream.is_some()),
+                }
             }
         }
     }
@@ -87,7 +103,7 @@ impl Calibration<'_> {
         let parameters = self.parameters[index].as_ref();
         let turned = parameters
             .filter(|_| walk.len() >= MANY)
-            .map(Parameters::turned);
+            .map(Parameters::inputs_first);
         let (solved_now, turned) = (Some(solved), turned.as_deref());
         self.complete(walk, |walk, lane| {
             self.output(walk, index, lane, (solved_now, turned))
@@ -210,10 +226,7 @@ impl Calibration<'_> {
         reason: String,
     ) -> Result<Decision, CalibrateError> {
         self.complete(walk, |walk, lane| self.float_output(walk, index, lane))?;
-        Ok(Decision::Float {
-            reason,
-            replace: None,
-        })
+        Ok(left_float(reason))
     }
 
     /// Gives float sites the parameters that undo the folds of the LayerNormalizations that they read. In the end, as a site
@@ -247,10 +260,22 @@ impl Calibration<'_> {
 /// What the guard decided.
 #[allow(clippy::large_enum_variant)] // One lives at a time.
 pub enum Choice {
-    /// Quantise like this.
-    Keep(Solved),
+    /// Quantise like this, as it was solved for at first or mended.
+    Keep {
+        /// How.
+        solved: Solved,
+        /// Whether it was mended.
+        mended: bool,
+    },
     /// Stay float, for this reason.
     Float(String),
+}
+
+fn left_float(reason: String) -> Decision {
+    Decision::Float {
+        reason,
+        replace: None,
+    }
 }
 
 /// Signal to error, dB.

@@ -16,6 +16,7 @@ mod moments;
 mod operand;
 mod parameters;
 mod parts;
+mod passing;
 mod product;
 pub mod ranges;
 pub mod ranks;
@@ -42,7 +43,7 @@ use crate::input::{Array, InputError};
 use crate::quant::FLOAT_BITS;
 use crate::report::{Course, Reconstruction};
 use crate::run::Runtime;
-use crate::walk::{Program, SiteOutput, Walk, WalkError, World};
+use crate::walk::{Program, Walk, WalkError, World};
 
 use fold::Fold;
 use guard::Guard;
@@ -438,7 +439,7 @@ pub(crate) struct Calibration<'a> {
     pub migrations: Vec<Migration>,
     pub guard: Option<Guard>,
     /// What the products compute that the walk goes through, by site.
-    pub passed: Vec<OnceLock<candidates::Work>>,
+    pub works: Vec<OnceLock<candidates::Work>>,
 }
 
 /// Calibrates a simplified float graph.
@@ -525,7 +526,7 @@ impl<'a> Calibration<'a> {
             carriers: HashMap::new(),
             migrations: Vec::new(),
             guard: None,
-            passed: structure.sites.iter().map(|_| OnceLock::new()).collect(),
+            works: structure.sites.iter().map(|_| OnceLock::new()).collect(),
         })
     }
 }
@@ -550,41 +551,6 @@ impl Calibration<'_> {
             report.note = (!notes.is_empty()).then(|| notes.join("; "));
         }
         Ok((decision, report))
-    }
-
-    /// Gives the site that the walk stands at its result, and goes on to the next one that is not passed.
-    fn complete(
-        &self,
-        walk: &mut Walk<'_>,
-        output: impl Fn(&Walk<'_>, usize) -> Result<SiteOutput, CalibrateError> + Sync,
-    ) -> Result<(), CalibrateError> {
-        walk.complete_through(output, |walk, index| {
-            let site = &self.structure.sites[index];
-            if site.second.is_none() || self.settings.float_reason(site).is_none() {
-                return Ok(None);
-            }
-            if self.passed[index].get().is_none() {
-                let work = candidates::work(self, walk, index)?;
-                self.passed[index].get_or_init(|| work);
-            }
-            self.float_output(walk, index, 0).map(Some)
-        })
-    }
-
-    /// What becomes of an attention product that stays float without being looked at: the walk goes through it.
-    fn passed(&self, index: usize) -> (SitePlan, SiteReport) {
-        let site = &self.structure.sites[index];
-        let decision = Decision::Float {
-            reason: self.settings.float_reason(site).unwrap_or_default(),
-            replace: None,
-        };
-        let work = self.passed[index].get().copied().unwrap_or_default();
-        let report = SiteReport {
-            form: form(&decision),
-            ..SiteReport::of(site, work)
-        };
-        let site = site.name.clone();
-        (SitePlan { site, decision }, report)
     }
 
     /// Lets carriers take over the folds of the sites behind them.

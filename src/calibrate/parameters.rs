@@ -1,5 +1,6 @@
 //! Weight and bias of a Linear or patch embedding.
 
+use vitq_onnx::{DataType, Tensor};
 use vitq_passes::ir::Graph;
 use vitq_passes::structure::{Site, SiteKind};
 
@@ -34,11 +35,15 @@ impl Parameters {
                 })
         };
         let (k, out) = (parameters.inputs, parameters.outputs);
-        let stored = read(parameters.weight)?;
         let weight = if site.kind == SiteKind::PatchEmbed {
-            stored
+            read(parameters.weight)?
+        } else if let Some(turned) = graph
+            .tensor(parameters.weight)
+            .and_then(|it| turned(&it, k, out))
+        {
+            turned
         } else {
-            transpose(&stored, k, out)
+            transpose(&read(parameters.weight)?, k, out)
         };
         let bias = parameters.bias.map_or_else(|| Ok(vec![0.0; out]), read)?;
         let bias = if bias.len() == out {
@@ -76,7 +81,7 @@ impl Parameters {
     }
 
     /// The weight as `[in, out]`, for [`Self::add_product_of`].
-    pub(super) fn turned(&self) -> Vec<f32> {
+    pub(super) fn inputs_first(&self) -> Vec<f32> {
         transpose(&self.weight, self.out(), self.k)
     }
 
@@ -102,16 +107,27 @@ impl Parameters {
 
 /// `[rows, cols]` → `[cols, rows]`
 pub(super) fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    transposed(rows, cols, |i| values[i])
+}
+
+/// The same of a float32 tensor as the file holds it: without a copy in between, as fresh memory is what takes time there.
+fn turned(tensor: &Tensor, rows: usize, cols: usize) -> Option<Vec<f32>> {
+    let (elements, rest) = tensor.data.as_chunks();
+    let fits = tensor.dtype == DataType::Float && rest.is_empty() && elements.len() == rows * cols;
+    fits.then(|| transposed(rows, cols, |i| f32::from_le_bytes(elements[i])))
+}
+
+fn transposed(rows: usize, cols: usize, at: impl Fn(usize) -> f32) -> Vec<f32> {
     /// Side of the squares that are turned one after the other, so that both sides stay in the cache.
     const TILE: usize = 16;
-    let mut out = vec![0.0; values.len()];
+    let mut out = vec![0.0; rows * cols];
     for (r0, c0) in (0..rows)
         .step_by(TILE)
         .flat_map(|r| (0..cols).step_by(TILE).map(move |c| (r, c)))
     {
         for c in c0..cols.min(c0 + TILE) {
             for r in r0..rows.min(r0 + TILE) {
-                out[c * rows + r] = values[r * cols + c];
+                out[c * rows + r] = at(r * cols + c);
             }
         }
     }

@@ -49,6 +49,7 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
+    calibration.check_device()?;
     threads::again(calibration.learns());
     calibration.threads.apply()?;
     let model = FloatModel::open(&args.model)?;

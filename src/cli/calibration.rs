@@ -175,6 +175,21 @@ impl Args {
         })
     }
 
+    /// Refuses a device for learning where nothing learns.
+    #[cfg(feature = "learn")]
+    pub fn check_device(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.learns() || self.method.device == method::DeviceName::Cpu,
+            "--device says where blocks learn, and none do: give --method reconstruct or aiqvit, or use `vitq train`"
+        );
+        Ok(())
+    }
+
+    #[cfg(not(feature = "learn"))]
+    pub fn check_device(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Where it learns.
     #[cfg(feature = "learn")]
     pub fn device(&self) -> vitq::learn::Device {

@@ -36,6 +36,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let calibration = &args.calibration;
+    calibration.check_device()?;
     threads::again(calibration.learns());
     calibration.threads.apply()?;
     let arrays = plan_file::arrays_path(&args.out);

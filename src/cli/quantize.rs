@@ -50,6 +50,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    args.calibration.check_device()?;
     threads::again(args.calibration.learns());
     let quantizer = args.calibration.quantizer();
     #[cfg(feature = "learn")]

@@ -16,6 +16,16 @@ pub enum Device {
     Cuda,
 }
 
+impl Device {
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// It is not, or the build does not know it; the message says what to do.
+    pub fn require(self) -> Result<(), LearnError> {
+        Backend::of(self).map(drop)
+    }
+}
+
 /// A device that is ready, and whose operators run on it.
 #[derive(Clone, Debug)]
 pub struct Backend {
@@ -60,7 +70,7 @@ impl Backend {
     ///
     /// # Errors
     /// candle's: there may be too little memory.
-    pub fn take(&self, mut values: Values) -> Result<Values, LearnError> {
+    pub fn place(&self, mut values: Values) -> Result<Values, LearnError> {
         for value in values.values_mut() {
             if let Value::Float(tensor) = value {
                 *value = Value::Float(self.tensor(tensor)?);

@@ -117,7 +117,7 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// One is missing or not float.
     pub fn inputs(&self, feed: &[(String, Array)]) -> Result<Values, LearnError> {
-        self.backend.take(inputs(&self.quantised.network, feed)?)
+        self.backend.place(inputs(&self.quantised.network, feed)?)
     }
 
     /// Inputs of one sample as `view` shows them, with parts of another where it shows some.
@@ -147,7 +147,7 @@ impl<'a> Pair<'a> {
                 *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
             }
         }
-        self.backend.take(inputs)
+        self.backend.place(inputs)
     }
 
     /// What the float network makes of it.

@@ -738,8 +738,12 @@ fn spread(levels: &mut [f32], planned: &Weight) {
     }
 }
 
-/// Numbers to compute with, and to differentiate by where they learn.
+/// Numbers to compute with, and to differentiate by where they learn. None at all stay on the processor: CUDA has no room of no bytes.
 fn leaf(values: Vec<f32>, dims: &[usize], (learn, device): (bool, &Device)) -> Result<Tensor> {
+    let device = match values.is_empty() {
+        true => &Device::Cpu,
+        false => device,
+    };
     if learn {
         return Ok(Var::from_vec(values, dims, device)?.into_inner());
     }

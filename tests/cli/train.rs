@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::vitq::{Folder, PREPROCESSING, Run, digits, text, vitq};
+use super::vitq::{Folder, PREPROCESSING, Run, digits, quantize, text, vitq};
 
 fn train(folder: &Folder, more: &[&str]) -> Run {
     let (model, calib) = (text(&digits("model.onnx")), text(&digits("images/calib")));
@@ -74,4 +74,25 @@ fn one_image_to_learn_from_is_refused() {
     assert_eq!(run.code, Some(2));
     assert!(run.stderr.contains("at least 2 samples"), "{}", run.stderr);
     assert!(!folder.path("out.onnx").exists());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_a_gpu_says_so_before_the_work() {
+    let folder = Folder::new();
+    let run = train(&folder, &["--device", "cuda"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("--features cuda"), "{}", run.stderr);
+    assert!(!folder.path("out.onnx").exists());
+}
+
+#[test]
+fn a_device_where_nothing_learns_is_refused() {
+    let folder = Folder::new();
+    let out = folder.path("out.onnx");
+    let more = ["--device", "cuda"];
+    let run = quantize(&digits("model.onnx"), &digits("images/calib"), &out, &more);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("--method"), "{}", run.stderr);
+    assert!(!out.exists());
 }

@@ -30,6 +30,7 @@ STRIDE = 32  # images whose values ONNX Runtime keeps at a time
 
 def measured(command):
     """Run a command; return its wall seconds, peak memory in MB and standard output."""
+    os.sync()  # what the run before wrote is not written back during this one
     with tempfile.TemporaryFile() as out:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=out)

@@ -1,10 +1,7 @@
 //! Where the networks are differentiated: on the processor, or on a GPU.
 
-use candle_core::Tensor;
-
-use super::LearnError;
 use super::kernels::Kernels;
-use super::network::{Value, Values, message};
+use super::{LearnError, message};
 
 /// What learning computes on. Calibration, rounding and Adam's steps stay on the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,24 +61,5 @@ impl Backend {
                     ))
                 }),
         }
-    }
-
-    /// The same values there.
-    ///
-    /// # Errors
-    /// candle's: there may be too little memory.
-    pub fn place(&self, mut values: Values) -> Result<Values, LearnError> {
-        for value in values.values_mut() {
-            if let Value::Float(tensor) = value {
-                *value = Value::Float(self.tensor(tensor)?);
-            }
-        }
-        Ok(values)
-    }
-
-    fn tensor(&self, tensor: &Tensor) -> Result<Tensor, LearnError> {
-        tensor
-            .to_device(&self.device)
-            .map_err(|e| LearnError::step(&e))
     }
 }

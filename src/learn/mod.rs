@@ -93,6 +93,12 @@ pub enum LearnError {
 
 impl LearnError {
     fn step(error: &candle_core::Error) -> Self {
-        LearnError::Step(network::message(error))
+        LearnError::Step(message(error))
     }
+}
+
+/// candle's words without a backtrace.
+fn message(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -10,16 +10,16 @@ use vitq_passes::plan::{Decision, NormPlan, Plan};
 use vitq_passes::quantise::fold_norms;
 use vitq_passes::structure::{Norm, Site, SiteKind, Structure};
 
-use super::LearnError;
 use super::backend::Backend;
 use super::draw::Random;
 use super::importance::{Feature, importance};
 use super::kernels;
 use super::loss::{Loss, Objective, loss, of_tokens};
-use super::network::{Network, Segment, Value, Values, message, norm_node, segments};
+use super::network::{Network, Segment, Value, Values, norm_node, segments};
 use super::sites::Products;
 use super::state::{Leaves, NormState, Rates, State};
 use super::views::View;
+use super::{LearnError, message};
 use crate::calibrate::{Feeds, Parameters};
 use crate::input::Array;
 
@@ -117,7 +117,7 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// One is missing or not float.
     pub fn inputs(&self, feed: &[(String, Array)]) -> Result<Values, LearnError> {
-        self.backend.place(inputs(&self.quantised.network, feed)?)
+        self.place(inputs(&self.quantised.network, feed)?)
     }
 
     /// Inputs of one sample as `view` shows them, with parts of another where it shows some.
@@ -147,7 +147,18 @@ impl<'a> Pair<'a> {
                 *image = view.of(image, other).map_err(|e| LearnError::step(&e))?;
             }
         }
-        self.backend.place(inputs)
+        self.place(inputs)
+    }
+
+    /// The same values where both networks are computed.
+    fn place(&self, mut values: Values) -> Result<Values, LearnError> {
+        for value in values.values_mut() {
+            if let Value::Float(tensor) = value {
+                let there = tensor.to_device(&self.backend.device);
+                *tensor = there.map_err(|e| LearnError::step(&e))?;
+            }
+        }
+        Ok(values)
     }
 
     /// What the float network makes of it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! int8 codes → DequantizeLinear(scale[out], zero_point[out], axis)
-//! uint8, 2 or 4 codes each → Cast(int32) → Gather(int8 table [bytes, 2 or 4]) → Reshape → DequantizeLinear(…)  (at most 4 or 2 bits)
+//! uint8, 2 or 4 codes each → Cast(int32) → Gather(int8 table [2 or 4, bytes], axis 1) → Flatten → DequantizeLinear(…)  (at most 4 or 2 bits)
 //! INT4 or int8 codes → DequantizeLinear(scale[in / block, out], axis 0, block_size)                 (a scale for each block of inputs)
 //! ```
 //! The table form takes a half or a quarter of the bytes, without 4- and 2-bit types, which need newer operator sets (21 and 25) and which tract and RTen
@@ -127,7 +127,7 @@ pub(super) fn emit(
         return emit_blocks(graph, &name, weight, (dims, &codes), block, target);
     }
     let packing = Packing::of(weight, target);
-    let codes = match packing.filter(|it| it.fits(codes.len())) {
+    let codes = match packing.filter(|it| it.fits(dims)) {
         Some(packing) => packing.emit(graph, &name, dims, &codes),
         None => graph.add_initializer(&format!("{name}/codes"), &Tensor::from_i8(dims, &codes)),
     };
@@ -199,46 +199,68 @@ impl Packing {
         })
     }
 
-    /// Whether so many codes fill their bytes, and a byte has a value for each combination.
-    fn fits(&self, codes: usize) -> bool {
-        codes.is_multiple_of(self.codes_a_byte) && self.levels.len() <= 1 << (8 / self.codes_a_byte)
+    /// Whether a weight of this shape fills its bytes, and a byte has a value for each combination.
+    fn fits(&self, dims: &[usize]) -> bool {
+        let rows = dims.first().copied().unwrap_or(0);
+        rows.is_multiple_of(self.codes_a_byte) && self.levels.len() <= 1 << (8 / self.codes_a_byte)
     }
 
-    fn byte(&self, codes: &[i8]) -> u8 {
-        let digit = |code| self.levels.binary_search(code).unwrap_or_default();
-        let digits = codes.iter().rev().map(digit);
-        digits.fold(0, |byte, digit| byte * self.levels.len() + digit) as u8
+    /// One byte for the codes at the same place in each of as many equal parts.
+    fn bytes(&self, codes: &[i8]) -> Vec<u8> {
+        let length = codes.len() / self.codes_a_byte;
+        let digit = |place: usize| self.levels.binary_search(&codes[place]).unwrap_or_default();
+        let byte = |i: usize| {
+            let digits = (0..self.codes_a_byte)
+                .rev()
+                .map(|part| digit(part * length + i));
+            digits.fold(0, |byte, digit| byte * self.levels.len() + digit) as u8
+        };
+        (0..length).map(byte).collect()
     }
 
-    /// What each byte stands for, `[bytes, codes a byte]`.
+    /// What each byte stands for, `[codes a byte, bytes]`.
     fn table(&self) -> Vec<i8> {
         let base = self.levels.len();
-        let places = || (0..self.codes_a_byte as u32).map(|place| base.pow(place));
-        let bytes = 0..base.pow(self.codes_a_byte as u32);
-        let of = |byte: usize| places().map(move |place| self.levels[byte / place % base]);
-        bytes.flat_map(of).collect()
+        let bytes = base.pow(self.codes_a_byte as u32);
+        let places = (0..self.codes_a_byte as u32).map(|place| base.pow(place));
+        places
+            .flat_map(|place| (0..bytes).map(move |byte| self.levels[byte / place % base]))
+            .collect()
     }
 
+    /// Levels without a gap between are those of many weights, which share a table.
+    fn table_name(&self, name: &str) -> String {
+        match &self.levels[..] {
+            [low, .., high] if usize::from(low.abs_diff(*high)) + 1 == self.levels.len() => {
+                format!("vitq/levels/{low}..{high}/{}", self.codes_a_byte)
+            }
+            _ => format!("{name}/table"),
+        }
+    }
+
+    /// The codes as they were, of shape `dims`.
     fn emit(&self, graph: &mut Graph, name: &str, dims: &[usize], codes: &[i8]) -> Outlet {
-        let bytes: Vec<u8> = codes
-            .chunks_exact(self.codes_a_byte)
-            .map(|codes| self.byte(codes))
-            .collect();
-        let mut constant =
-            |what: &str, tensor: &Tensor| graph.add_initializer(&format!("{name}/{what}"), tensor);
-        let codes = constant("codes", &Tensor::from_u8(&[bytes.len()], &bytes));
-        let table = self.table();
-        let rows = table.len() / self.codes_a_byte;
-        let table = constant(
-            "table",
-            &Tensor::from_i8(&[rows, self.codes_a_byte], &table),
-        );
-        let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
-        let shape = constant("shape", &Tensor::from_i64(&[dims.len()], &shape));
+        let mut packed = dims.to_vec();
+        packed[0] /= self.codes_a_byte;
+        let bytes = Tensor::from_u8(&packed, &self.bytes(codes));
+        let bytes = graph.add_initializer(&format!("{name}/codes"), &bytes);
+        let (known, table) = (self.table_name(name), self.table());
+        let dims_of_table = [self.codes_a_byte, table.len() / self.codes_a_byte];
+        let table = graph.find(&known).unwrap_or_else(|| {
+            graph.add_initializer(&known, &Tensor::from_i8(&dims_of_table, &table))
+        });
         // Gather wants indices of 32 bits.
         let cast = Op::new("Cast", &format!("{name}/Cast")).with_int("to", INT32);
-        let codes = graph.insert_op(cast, &[codes]);
-        let levels = graph.insert("Gather", &format!("{name}/Gather"), &[table, codes]);
-        graph.insert("Reshape", &format!("{name}/Reshape"), &[levels, shape])
+        let bytes = graph.insert_op(cast, &[bytes]);
+        let gather = Op::new("Gather", &format!("{name}/Gather")).with_int("axis", 1);
+        let parts = graph.insert_op(gather, &[table, bytes]);
+        if let [_, _] = dims {
+            let flatten = Op::new("Flatten", &format!("{name}/Flatten")).with_int("axis", 2);
+            return graph.insert_op(flatten, &[parts]);
+        }
+        let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+        let shape = Tensor::from_i64(&[dims.len()], &shape);
+        let shape = graph.add_initializer(&format!("{name}/shape"), &shape);
+        graph.insert("Reshape", &format!("{name}/Reshape"), &[parts, shape])
     }
 }

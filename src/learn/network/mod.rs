@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use vitq_passes::ir::{Op, Outlet};
 
-use super::LearnError;
 use super::backend::Backend;
 use super::kernels::{Kernels, LayerNorm};
+use super::{LearnError, message};
 
 pub(super) use compile::norm_node;
 pub(super) use operators::matmul;
@@ -159,12 +159,6 @@ impl Network {
         };
         evaluated.map_err(|e| failed(message(&e)))
     }
-}
-
-/// candle's words without a backtrace.
-pub(super) fn message(error: &candle_core::Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn one(tensor: Tensor) -> Vec<Value> {

@@ -63,6 +63,18 @@ fn weight(zero_point: Vec<i8>) -> Weight {
     }
 }
 
+/// One whose codes share bytes.
+fn narrow(levels: Vec<i8>) -> Weight {
+    let plain = weight(vec![]);
+    let level = |code: &i8| levels[usize::from(code.unsigned_abs()) % levels.len()];
+    Weight {
+        bits: levels.len().trailing_zeros(),
+        codes: plain.codes.iter().map(level).collect(),
+        table: Some(levels),
+        ..plain
+    }
+}
+
 fn plan(activation: Activation, weight: Weight) -> LinearPlan {
     LinearPlan {
         activation,
@@ -193,6 +205,9 @@ fn linears_give_what_integer_arithmetic_gives() {
         }
         let zeros = (0..OUTPUTS).map(|c| c as i8 - 8).collect();
         holds(plan(uniform(8, 120), weight(zeros)), &target);
+        for levels in [vec![-90, -20, 7, 60], (-8..8).map(|k| 7 * k).collect()] {
+            holds(plan(uniform(8, 128), narrow(levels)), &target);
+        }
     }
 }
 

@@ -164,8 +164,8 @@ fn too_small(job: &Job<'_>, table: &Table) -> Result<Error, Error> {
 
 /// Bytes that a site's weight and bias take; of names and nodes only what differs between packed and plain weights.
 fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
-    /// Names of operators and initialisers beside the site's own name in each, and the table of four codes a byte.
-    const UNPACKING: u64 = 1400;
+    /// Operators, and in a dozen places a name beside the site's own.
+    const UNPACKING: u64 = 250;
     let site = &job.written.structure().sites[row.site];
     let Some(parameters) = &site.parameters else {
         return 0;
@@ -185,7 +185,10 @@ fn stored(job: &Job<'_>, row: &Row, width: Width) -> u64 {
             let rows = 13 * out;
             let unpacking = match a_byte {
                 1 => 0,
-                _ => UNPACKING + 10 * site.name.len() as u64,
+                _ => {
+                    let table = a_byte * (1u64 << bits).pow(a_byte as u32);
+                    table + UNPACKING + 12 * site.name.len() as u64
+                }
             };
             (out * k).div_ceil(a_byte) + rows + unpacking
         }
@@ -241,7 +244,8 @@ fn linear(
     let parameters = site.parameters.as_ref()?;
     let (k, out) = (parameters.inputs, parameters.outputs);
     let levels = 1i32 << weights.min(7);
-    let table = (-levels / 2..levels / 2).map(|level| level as i8).collect();
+    // With gaps between, so that no two sites share a table: at the end few do.
+    let table = (-levels / 2..levels / 2).map(|level| (2 * level) as i8);
     let block = job.quantizer.settings.block(site);
     let scales = block.map_or(1, |block| k.div_ceil(block));
     let packs = block.is_none() && job.quantizer.target.codes_a_byte(weights) > 1;
@@ -255,7 +259,7 @@ fn linear(
             block,
             scale: vec![1.0; out * scales],
             zero_point: Vec::new(),
-            table: packs.then_some(table),
+            table: packs.then(|| table.collect()),
         },
         bias: vec![0.0; out],
         low_rank: None,

@@ -85,7 +85,7 @@ impl Parameters {
         transpose(&self.weight, self.out(), self.k)
     }
 
-    /// `y += x·Wᵀ`, of the turned weight if there is one: for many inputs, as turning it takes as long as two of them gain.
+    /// `y += x·Wᵀ`, of the turned weight if there is one: for many inputs, as turning it takes time of its own.
     pub(super) fn add_product_of(&self, turned: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
         match turned {
             Some(turned) => add_gemm_nn(y, x, turned, x.len() / self.k, self.k, self.out()),

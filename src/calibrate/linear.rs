@@ -65,31 +65,41 @@ impl Calibration<'_> {
         );
         self.guard = Some(guard);
         let choice = choice?;
-        let as_it_were = matches!(choice, Choice::Keep { mended: false, .. });
-        // The float values behind the site are the same whatever was decided.
-        let ahead = Some(ahead).filter(|_| as_it_were || !self.recipe.sequential);
-        match (choice, ahead) {
-            (Choice::Float(reason), ahead) => {
+        let decision = match &choice {
+            Choice::Float(reason) => {
                 report.low_rank = None;
-                match ahead {
-                    Some(ahead) => *walk = ahead,
-                    None => {
-                        self.complete(walk, |walk, lane| self.float_output(walk, index, lane))?
-                    }
-                }
-                Ok(left_float(reason))
+                left_float(reason.clone())
             }
-            (Choice::Keep { solved, .. }, ahead) => {
+            Choice::Keep { solved, .. } => {
                 report.low_rank = solved.branch(tokens);
-                match ahead {
-                    Some(ahead) => {
-                        *walk = ahead;
-                        Ok(Decision::Linear(solved.plan(upstream.is_some())))
-                    }
-                    None => self.keep(walk, index, &solved, upstream.is_some()),
-                }
+                Decision::Linear(solved.plan(upstream.is_some()))
             }
+        };
+        // The float values behind the site are the same whatever was decided.
+        let stands =
+            !self.recipe.sequential || matches!(choice, Choice::Keep { mended: false, .. });
+        if stands {
+            *walk = ahead;
+        } else {
+            drop(ahead);
+            self.go_on(walk, index, choice.solved())?;
         }
+        Ok(decision)
+    }
+
+    /// Goes on with the site quantised like this, or float.
+    fn go_on(
+        &self,
+        walk: &mut Walk<'_>,
+        index: usize,
+        solved: Option<&Solved>,
+    ) -> Result<(), CalibrateError> {
+        let parameters = self.parameters[index].as_ref();
+        let turned = parameters
+            .filter(|_| walk.len() >= MANY)
+            .map(Parameters::inputs_first);
+        let how = (solved, turned.as_deref());
+        self.complete(walk, |walk, lane| self.output(walk, index, lane, how))
     }
 
     /// Goes on with the site quantised like this.
@@ -100,14 +110,7 @@ impl Calibration<'_> {
         solved: &Solved,
         folded_upstream: bool,
     ) -> Result<Decision, CalibrateError> {
-        let parameters = self.parameters[index].as_ref();
-        let turned = parameters
-            .filter(|_| walk.len() >= MANY)
-            .map(Parameters::inputs_first);
-        let (solved_now, turned) = (Some(solved), turned.as_deref());
-        self.complete(walk, |walk, lane| {
-            self.output(walk, index, lane, (solved_now, turned))
-        })?;
+        self.go_on(walk, index, Some(solved))?;
         Ok(Decision::Linear(solved.plan(folded_upstream)))
     }
 
@@ -225,7 +228,7 @@ impl Calibration<'_> {
         index: usize,
         reason: String,
     ) -> Result<Decision, CalibrateError> {
-        self.complete(walk, |walk, lane| self.float_output(walk, index, lane))?;
+        self.go_on(walk, index, None)?;
         Ok(left_float(reason))
     }
 
@@ -271,7 +274,16 @@ pub enum Choice {
     Float(String),
 }
 
-fn left_float(reason: String) -> Decision {
+impl Choice {
+    fn solved(&self) -> Option<&Solved> {
+        match self {
+            Choice::Keep { solved, .. } => Some(solved),
+            Choice::Float(_) => None,
+        }
+    }
+}
+
+pub(super) fn left_float(reason: String) -> Decision {
     Decision::Float {
         reason,
         replace: None,

@@ -19,7 +19,7 @@ use vitq_passes::plan::{Decision, LowRank, SitePlan};
 use vitq_passes::structure::Role;
 
 use super::fold::Fold;
-use super::operand::rows;
+use super::operand::{rows, tensor};
 use super::parameters::Parameters;
 use super::{CalibrateError, Calibration, Part, Scope};
 use crate::walk::{SiteOutput, Walk, World, floats};
@@ -130,11 +130,9 @@ impl Calibration<'_> {
     ) -> Result<Option<Vec<usize>>, CalibrateError> {
         let out = self.parameters[index].as_ref().map_or(0, Parameters::out);
         let numbered = |walk: &Walk<'_>, lane| {
-            let x = walk.operand(lane, 0, World::Float);
-            let mut shape = x.map_or_else(Vec::new, |it| it.shape().to_vec());
-            if let Some(last) = shape.last_mut() {
-                *last = out;
-            }
+            let x = tensor(walk, &self.structure.sites[index], lane, 0, World::Float)?;
+            let leading = &x.shape()[..x.rank().saturating_sub(1)];
+            let shape = [leading, &[out]].concat();
             let count: usize = shape.iter().product();
             let numbers: Vec<f32> = (0..count).map(|i| (i % out.max(1)) as f32).collect();
             Tensor::from_shape(&shape, &numbers).map_err(failed)

@@ -1,8 +1,9 @@
 //! Attention products that stay float as a whole (out of scope, or asked for): nothing is decided at them, so that the walk goes through, input by
 //! input, and what is between the sites on both sides is neither kept for all inputs nor written to files.
 
-use vitq_passes::plan::{Decision, SitePlan};
+use vitq_passes::plan::SitePlan;
 
+use super::linear::left_float;
 use super::{CalibrateError, Calibration, SiteReport, candidates, form};
 use crate::walk::{SiteOutput, Walk};
 
@@ -29,10 +30,7 @@ impl Calibration<'_> {
     /// What becomes of an attention product that stays float without being looked at: the walk goes through it.
     pub(super) fn passed(&self, index: usize) -> (SitePlan, SiteReport) {
         let site = &self.structure.sites[index];
-        let decision = Decision::Float {
-            reason: self.settings.float_reason(site).unwrap_or_default(),
-            replace: None,
-        };
+        let decision = left_float(self.settings.float_reason(site).unwrap_or_default());
         let work = self.works[index].get().copied().unwrap_or_default();
         let report = SiteReport {
             form: form(&decision),

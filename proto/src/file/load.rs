@@ -50,6 +50,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let Some(whole) = whole.filter(|_| threads > 1 && SIDE_BY_SIDE.contains(&size)) else {
         return fs::read(path);
     };
+    read_in_parts(path, whole, threads)
+}
+
+/// The first `whole` bytes, by so many threads.
+fn read_in_parts(path: &Path, whole: usize, threads: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; whole];
     let length = whole.div_ceil(threads);
     let read_part = |place: usize, part: &mut [u8]| {
@@ -134,4 +139,22 @@ fn resolve(path: &Path, model: &mut Model) -> Result<bool, LoadError> {
         Ok(())
     })?;
     Ok(external)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_threads_read_what_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..1000u32).map(|i| (i * 7 % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        for threads in [2, 3, 7] {
+            assert_eq!(read_in_parts(&path, 1000, threads).unwrap(), bytes);
+        }
+        let error = read_in_parts(&path, 1001, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }

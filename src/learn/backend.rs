@@ -49,7 +49,9 @@ impl Backend {
             Device::Cuda if !cfg!(feature = "cuda") => Err(LearnError::Device(
                 "this build knows no GPU: build it with --features cuda, or leave --device out".into(),
             )),
-            Device::Cuda => candle_core::Device::new_cuda(0)
+            // One stream for all threads: samples are differentiated side by side, and what one thread uploads another one reads. On each thread's
+            // own stream, candle's usual choice, nothing orders the two.
+            Device::Cuda => candle_core::Device::new_cuda_with_stream(0)
                 .map(|device| Self {
                     device,
                     kernels: Kernels::Composed,

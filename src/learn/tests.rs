@@ -135,6 +135,11 @@ fn forward(
 ) -> Result<Vec<(String, Vec<f32>)>, LearnError> {
     let network = Network::new(&model.graph, &model.structure, inputs, &backend)?;
     let mut values: Values = super::pair::inputs(&network, inputs)?;
+    for value in values.values_mut() {
+        if let Value::Float(tensor) = value {
+            *tensor = tensor.to_device(&backend.device).unwrap();
+        }
+    }
     let states: Vec<State> = model
         .structure
         .sites
@@ -143,7 +148,7 @@ fn forward(
             let parameters = Parameters::load(&model.graph, site)
                 .unwrap()
                 .map(|p| (p.weight, p.bias));
-            State::new(None, parameters, &Options::default().rates, &Device::Cpu).unwrap()
+            State::new(None, parameters, &Options::default().rates, &backend.device).unwrap()
         })
         .collect();
     let leaves = states.iter().map(|s| s.leaves(false, &backend).unwrap());

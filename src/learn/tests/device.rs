@@ -1,15 +1,24 @@
-//! What a GPU computes, held against the processor's own kernels: candle's operators give the same on any device, so that this runs without one.
+//! What a GPU computes, held against the processor's own kernels: candle's operators give the same on any device, so that this runs without
+//! one too. Where there is one, the same is asked of it.
 
 use super::*;
 use crate::learn::gradients::{self, Gradients};
 use crate::learn::kernels::Kernels;
 
-/// candle's operators in place of our kernels.
-fn composed() -> Backend {
-    Backend {
+/// candle's operators in place of our kernels: on the processor, and on a GPU where there is one. With how much further apart its values may
+/// be: sums in another order put some on the other side of a tie.
+fn composed() -> Vec<(Backend, f64)> {
+    let here = Backend {
         kernels: Kernels::Composed,
         ..Backend::cpu()
+    };
+    let mut backends = vec![(here, 1.0)];
+    #[cfg(feature = "cuda")]
+    match Backend::of(crate::learn::Device::Cuda) {
+        Ok(backend) => backends.push((backend, 5.0)),
+        Err(error) => println!("not judged: {error}"),
     }
+    backends
 }
 
 /// Loss and gradients of some samples in the network of a plan.
@@ -48,24 +57,41 @@ fn composed_operators_give_the_same_loss_and_gradients() {
         (aiqvit(4).samples(8), BlockOptions::aiqvit().rates),
     ] {
         let (loss, own) = differentiated(&quantizer, &rates, Backend::cpu());
-        let (other, theirs) = differentiated(&quantizer, &rates, composed());
-        assert!((loss - other).abs() < 1e-3 * loss, "{loss}, {other}");
-        let mut compared = 0;
-        for (place, (own, theirs)) in own.iter().zip(&theirs).enumerate() {
-            assert_eq!(own.len(), theirs.len());
-            for (i, (a, b)) in own.iter().zip(theirs).enumerate() {
-                assert_eq!(a.len(), b.len(), "place {place}, leaf {i}");
-                let nothing = a.iter().all(|g| g.abs() < 1e-9);
-                if a.is_empty() || nothing {
-                    continue;
-                }
-                compared += 1;
-                let apart = distance(a, b);
-                assert!(apart < 0.02, "place {place}, leaf {i}: {apart}");
-            }
+        for (backend, slack) in composed() {
+            let (other, theirs) = differentiated(&quantizer, &rates, backend);
+            assert!(
+                (loss - other).abs() < slack * 1e-3 * loss,
+                "{loss}, {other}"
+            );
+            assert_near(&own, &theirs, slack * 0.02);
         }
-        assert!(compared > 50, "only {compared}");
     }
+}
+
+/// Gradients by site and leaf, those that are nothing left out. Leaves of a number or two (steps) are judged together: in one of them
+/// little may be left of much that is added up.
+fn assert_near(own: &[Vec<Vec<f32>>], theirs: &[Vec<Vec<f32>>], most: f64) {
+    let (mut compared, mut steps) = (0, [Vec::new(), Vec::new()]);
+    for (place, (own, theirs)) in own.iter().zip(theirs).enumerate() {
+        assert_eq!(own.len(), theirs.len());
+        for (i, (a, b)) in own.iter().zip(theirs).enumerate() {
+            assert_eq!(a.len(), b.len(), "place {place}, leaf {i}");
+            if a.iter().all(|g| g.abs() < 1e-9) {
+                continue;
+            }
+            compared += 1;
+            if a.len() <= 2 {
+                steps[0].extend(a);
+                steps[1].extend(b);
+                continue;
+            }
+            let apart = distance(a, b);
+            assert!(apart < most, "place {place}, leaf {i}: {apart}");
+        }
+    }
+    let apart = distance(&steps[0], &steps[1]);
+    assert!(apart < most, "steps: {apart}");
+    assert!(compared > 50, "only {compared}");
 }
 
 #[test]
@@ -82,7 +108,7 @@ fn composed_operators_learn_as_much() {
         .plan;
     let written = model.written(plan.rotation).unwrap();
     let form = (written.graph(), written.structure());
-    let after = [Backend::cpu(), composed()].map(|backend| {
+    let learn = |backend: Backend| {
         let mut plan = plan.clone();
         let seen = (&feeds as &dyn Feeds, 32);
         let how = (&options, None);
@@ -94,8 +120,12 @@ fn composed_operators_learn_as_much() {
         };
         assert!(last.held_out < first.held_out, "{course:?}");
         last.held_out
-    });
-    assert!((after[0] - after[1]).abs() < 0.1 * after[0], "{after:?}");
+    };
+    let own = learn(Backend::cpu());
+    for (backend, _) in composed() {
+        let theirs = learn(backend);
+        assert!((own - theirs).abs() < 0.1 * own, "{own}, {theirs}");
+    }
 }
 
 #[test]
@@ -103,12 +133,14 @@ fn families_have_the_same_values() {
     for name in ["hf_vit", "swin", "cait", "davit", "pvt_v2", "vit_rms_norm"] {
         let model = FloatModel::open(&fixture(&format!("families/{name}.onnx"))).unwrap();
         let inputs = inputs(&model);
-        let [own, theirs] =
-            [Backend::cpu(), composed()].map(|it| forward(&model, &inputs, it).unwrap());
-        assert_eq!(own.len(), theirs.len());
-        for ((output, own), (_, theirs)) in own.iter().zip(&theirs) {
-            let apart = distance(own, theirs);
-            assert!(apart < 1e-5, "{name}, {output}: {apart}");
+        let own = forward(&model, &inputs, Backend::cpu()).unwrap();
+        for (backend, _) in composed() {
+            let theirs = forward(&model, &inputs, backend).unwrap();
+            assert_eq!(own.len(), theirs.len());
+            for ((output, own), (_, theirs)) in own.iter().zip(&theirs) {
+                let apart = distance(own, theirs);
+                assert!(apart < 1e-5, "{name}, {output}: {apart}");
+            }
         }
     }
 }
@@ -118,28 +150,4 @@ fn families_have_the_same_values() {
 fn a_build_without_a_gpu_says_so() {
     let error = Backend::of(crate::learn::Device::Cuda).unwrap_err();
     assert!(error.to_string().contains("--features cuda"), "{error}");
-}
-
-/// Where there is a GPU.
-#[cfg(feature = "cuda")]
-#[test]
-fn a_gpu_gives_the_same_loss_and_gradients() {
-    let backend = match Backend::of(crate::learn::Device::Cuda) {
-        Ok(backend) => backend,
-        Err(error) => {
-            println!("not judged: {error}");
-            return;
-        }
-    };
-    let quantizer = quantizer(4).samples(8);
-    let rates = Options::default().rates;
-    let (loss, own) = differentiated(&quantizer, &rates, Backend::cpu());
-    let (other, theirs) = differentiated(&quantizer, &rates, backend);
-    assert!((loss - other).abs() < 1e-2 * loss, "{loss}, {other}");
-    for (a, b) in own.iter().flatten().zip(theirs.iter().flatten()) {
-        if a.iter().any(|g| g.abs() > 1e-9) {
-            let apart = distance(a, b);
-            assert!(apart < 0.1, "{apart}");
-        }
-    }
 }

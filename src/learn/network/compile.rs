@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use candle_core::Tensor;
 use vitq_onnx::DataType;
 use vitq_passes::infer::{Shapes, infer};
 use vitq_passes::ir::{Graph, Node, NodeId, Op, Outlet};
 use vitq_passes::structure::{Norm, Structure, find_gelus};
 
+use super::constants::{floats_on, freeze};
 use super::{Integers, Kind, Network, Step, Value, Values, operators};
 use crate::input::Array;
 use crate::learn::LearnError;
@@ -30,13 +30,21 @@ impl Network {
                 graph.fix_input(outlet, array.dims());
             }
         }
-        let compiler = Compiler {
-            shapes: infer(&graph),
-            graph: &graph,
-            makers: makers(&graph, structure),
-            backend,
-        };
-        compiler.network()
+        loop {
+            let compiler = Compiler {
+                shapes: infer(&graph),
+                graph: &graph,
+                makers: makers(&graph, structure),
+                backend,
+                open: Vec::new(),
+            };
+            let (network, shapes, open) = compiler.network()?;
+            if open.is_empty() {
+                return Ok(network);
+            }
+            // With them more shapes are known.
+            freeze(&mut graph, &shapes, &open, &network.constants)?;
+        }
     }
 }
 
@@ -87,10 +95,12 @@ struct Compiler<'g> {
     shapes: Shapes,
     makers: Makers,
     backend: &'g Backend,
+    open: Vec<NodeId>,
 }
 
 impl Compiler<'_> {
-    fn network(mut self) -> Result<Network, LearnError> {
+    /// The network, what is known of shapes, and operators on constants that candle does not know.
+    fn network(mut self) -> Result<(Network, Shapes, Vec<NodeId>), LearnError> {
         let mut network = Network {
             backend: self.backend.clone(),
             steps: Vec::new(),
@@ -113,7 +123,7 @@ impl Compiler<'_> {
                 self.add(node, &mut network)?;
             }
         }
-        Ok(network)
+        Ok((network, self.shapes, self.open))
     }
 
     /// Nodes that outputs depend on.
@@ -162,7 +172,7 @@ impl Compiler<'_> {
                         .collect(),
                     reads,
                 };
-                add_step(step, network);
+                self.add_step(step, node, network);
                 Ok(())
             }
         }
@@ -185,30 +195,38 @@ impl Compiler<'_> {
         let dims = self.graph.constant_dims(value).ok_or_else(unreadable)?;
         if tensor.dtype == DataType::Float {
             let values = tensor.to_f32().map_err(|_| unreadable())?;
-            let tensor = Tensor::from_vec(values, dims, &self.backend.device);
-            let tensor = tensor.map_err(|_| unreadable())?;
+            let tensor = floats_on(values, &dims, self.backend).map_err(|_| unreadable())?;
             return Ok(Value::Float(tensor));
         }
         let values = tensor.to_i64().map_err(|_| unreadable())?;
         Ok(Value::Integers(Integers { values, dims }))
     }
-}
 
-/// Adds a step; what depends on constants alone is a constant.
-fn add_step(step: Step, network: &mut Network) {
-    if let Kind::Operator(op) = &step.kind {
-        let operands: Option<Vec<_>> = step
-            .reads
-            .iter()
-            .map(|read| read.map_or(Some(None), |v| network.constants.get(&v).map(Some)))
-            .collect();
-        if let Some(Ok(values)) = operands.map(|it| operators::evaluate(op, &it, &network.backend))
-        {
-            network
-                .constants
-                .extend(step.writes.iter().copied().zip(values));
-            return;
+    /// Adds a step; what depends on constants alone is a constant.
+    fn add_step(&mut self, step: Step, node: NodeId, network: &mut Network) {
+        let mut reads = step.reads.iter().flatten();
+        let constant = |value: &Outlet| {
+            network.constants.contains_key(value) || self.open.contains(&value.node)
+        };
+        match &step.kind {
+            Kind::Operator(op) if reads.all(constant) => {
+                let operands = step.reads.iter();
+                let operands = operands.map(|read| match read {
+                    Some(value) => network.constants.get(value).map(Some),
+                    None => Some(None),
+                });
+                let operands: Option<Vec<_>> = operands.collect();
+                let values =
+                    operands.and_then(|it| operators::evaluate(op, &it, self.backend).ok());
+                match values {
+                    Some(values) => {
+                        let values = step.writes.into_iter().zip(values);
+                        network.constants.extend(values);
+                    }
+                    None => self.open.push(node),
+                }
+            }
+            _ => network.steps.push(step),
         }
     }
-    network.steps.push(step);
 }

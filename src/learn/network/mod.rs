@@ -1,9 +1,15 @@
 //! The float graph as steps that candle differentiates: sites apart, everything else operator by operator.
 
 mod compile;
+mod constants;
+mod einsum;
+mod normalise;
 mod operators;
+mod resize;
+mod scatter;
 mod segment;
 mod shaping;
+mod windows;
 
 use std::collections::HashMap;
 

@@ -3,7 +3,10 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 use vitq_passes::ir::Op;
 
-use super::{Integers, Value, layer_norm, one, shaping};
+use super::constants::floats_on;
+use super::{
+    Integers, Value, einsum, layer_norm, normalise, one, resize, scatter, shaping, windows,
+};
 use crate::learn::backend::Backend;
 use crate::learn::kernels::read;
 
@@ -74,6 +77,14 @@ pub fn evaluate(op: &Op, operands: &[Option<&Value>], backend: &Backend) -> Resu
         })?,
         "GlobalAveragePool" => x()?.mean_keepdim((2..x()?.rank()).collect::<Vec<_>>())?,
         "Conv" => conv(&call)?,
+        "ConvTranspose" => conv_transpose(&call)?,
+        "AveragePool" => windows::average_pool(&call)?,
+        "MaxPool" => windows::max_pool(&call)?,
+        "BatchNormalization" => normalise::batch(&call)?,
+        "InstanceNormalization" => normalise::instance(&call)?,
+        "Resize" => resize::resize(&call)?,
+        "Einsum" => einsum::einsum(&call)?,
+        "ScatterND" => scatter::scatter_nd(&call)?,
         "Where" => select(&call)?,
         _ => return shaping::evaluate(&call),
     };
@@ -187,11 +198,7 @@ fn cast(call: &Call<'_>) -> Result<Vec<Value>> {
         (Some(Value::Float(x)), Some(DataType::Float)) => Ok(one(x.clone())),
         (Some(Value::Integers(x)), Some(DataType::Float)) => {
             let values: Vec<f32> = x.values.iter().map(|&v| v as f32).collect();
-            Ok(one(Tensor::from_vec(
-                values,
-                x.dims.clone(),
-                &call.backend.device,
-            )?))
+            Ok(one(floats_on(values, &x.dims, call.backend)?))
         }
         (Some(Value::Integers(x)), Some(_)) => Ok(vec![Value::Integers(x.clone())]),
         _ => bail!("Cast from float to integers has no gradient"),
@@ -264,16 +271,7 @@ fn fold(
 fn conv(call: &Call<'_>) -> Result<Tensor> {
     let (x, w) = (call.float(0)?, call.float(1)?);
     let spatial = x.rank() - 2;
-    let all = |name: &str, none: i64| {
-        let values = call
-            .op
-            .ints(name)
-            .map_or_else(|| vec![none], <[i64]>::to_vec);
-        match values.iter().all(|v| *v == values[0]) {
-            true => Ok(usize::try_from(values[0]).unwrap_or(0)),
-            false => bail!("learning knows no gradient of a Conv with uneven {name}"),
-        }
-    };
+    let all = |name: &str, none: i64| even(call, name, none);
     let (stride, dilation) = (all("strides", 1)?, all("dilations", 1)?);
     let groups = usize::try_from(call.op.int("group").unwrap_or(1)).unwrap_or(1);
     let pads = call
@@ -298,12 +296,45 @@ fn conv(call: &Call<'_>) -> Result<Tensor> {
         1 => x.conv1d(w, pad, stride, dilation, groups)?,
         _ => x.conv2d(w, pad, stride, dilation, groups)?,
     };
-    let mut bias = vec![1; y.rank()];
-    bias[1] = y.dim(1)?;
-    match call.optional_floats(2)? {
-        None => Ok(y),
-        Some(_) => y.broadcast_add(&call.float(2)?.reshape(bias)?),
+    with_bias(call, y)
+}
+
+/// An attribute that is the same along all axes.
+fn even(call: &Call<'_>, name: &str, none: i64) -> Result<usize> {
+    let values = call.op.ints(name);
+    let values = values.map_or_else(|| vec![none], <[i64]>::to_vec);
+    match values.iter().all(|v| *v == values[0]) {
+        true => Ok(usize::try_from(values[0]).unwrap_or(0)),
+        false => bail!(
+            "learning knows no gradient of a {} with uneven {name}",
+            call.op.op_type()
+        ),
     }
+}
+
+fn with_bias(call: &Call<'_>, y: Tensor) -> Result<Tensor> {
+    let mut dims = vec![1; y.rank()];
+    dims[1] = y.dim(1)?;
+    match call.operands.get(2).copied().flatten() {
+        None => Ok(y),
+        Some(_) => y.broadcast_add(&call.float(2)?.reshape(dims)?),
+    }
+}
+
+/// A ConvTranspose of two dimensions.
+fn conv_transpose(call: &Call<'_>) -> Result<Tensor> {
+    let (x, w) = (call.float(0)?, call.float(1)?);
+    let groups = call.op.int("group").unwrap_or(1);
+    let auto = call.op.string("auto_pad").is_some_and(|it| it != "NOTSET");
+    if x.rank() != 4 || groups != 1 || auto || call.op.ints("output_shape").is_some() {
+        bail!(
+            "learning knows no gradient of this ConvTranspose: more than one group, auto_pad, or output_shape"
+        )
+    }
+    let (stride, dilation) = (even(call, "strides", 1)?, even(call, "dilations", 1)?);
+    let (pad, more) = (even(call, "pads", 0)?, even(call, "output_padding", 0)?);
+    let y = x.conv_transpose2d(w, pad, more, stride, dilation)?;
+    with_bias(call, y)
 }
 
 fn select(call: &Call<'_>) -> Result<Tensor> {

@@ -27,6 +27,7 @@ pub fn evaluate(call: &Call<'_>) -> Result<Vec<Value>> {
         "Gather" => gather(call, x?)?,
         "Slice" => slice(call, x?)?,
         "Split" => return split(call, x?),
+        "Pad" => pad(call, x?)?,
         other => bail!("learning knows no gradient of {other}"),
     };
     Ok(one(tensor))
@@ -181,8 +182,83 @@ fn slice(call: &Call<'_>, x: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
+fn pad(call: &Call<'_>, x: &Tensor) -> Result<Tensor> {
+    let Some(pads) = call.list("pads", 1)? else {
+        bail!("Pad without pads")
+    };
+    let axes = call.integers(3)?.map(|it| it.values.clone());
+    let axes = axes.unwrap_or_else(|| (0..x.rank() as i64).collect());
+    let value = call.optional_floats(2)?.and_then(|v| v.first().copied());
+    let value = value.or(call.op.float("value")).unwrap_or(0.0);
+    let mode = call.op.string("mode").unwrap_or("constant");
+    let mut x = x.clone();
+    for (i, &a) in axes.iter().enumerate() {
+        let at = axis(a, x.rank())?;
+        let (Some(&before), Some(&after)) = (pads.get(i), pads.get(i + axes.len())) else {
+            bail!("Pad has {} pads for {} axes", pads.len(), axes.len())
+        };
+        let size = x.dim(at)? as i64;
+        // Less than nothing is cut off.
+        x = cut(&x, at, (0.max(-before), size + after.min(0), 1))?;
+        let around = (before.max(0), after.max(0));
+        x = match mode {
+            "constant" => pad_with(&x, at, (around.0 as usize, around.1 as usize), value)?,
+            _ => mirrored(&x, at, around, mode)?,
+        };
+    }
+    Ok(x)
+}
+
+/// With so many of a value before and behind an axis.
+pub fn pad_with(
+    x: &Tensor,
+    at: usize,
+    (before, after): (usize, usize),
+    value: f32,
+) -> Result<Tensor> {
+    let some = |count: usize| {
+        let mut dims = x.dims().to_vec();
+        dims[at] = count;
+        Tensor::full(value, dims, x.device())
+    };
+    let mut parts = Vec::new();
+    if before > 0 {
+        parts.push(some(before)?);
+    }
+    parts.push(x.clone());
+    if after > 0 {
+        parts.push(some(after)?);
+    }
+    match parts.len() {
+        1 => Ok(x.clone()),
+        _ => Tensor::cat(&parts, at),
+    }
+}
+
+/// With values of its own around it.
+fn mirrored(x: &Tensor, at: usize, (before, after): (i64, i64), mode: &str) -> Result<Tensor> {
+    if before == 0 && after == 0 {
+        return Ok(x.clone());
+    }
+    let size = x.dim(at)? as i64;
+    let place = |i: i64| match mode {
+        "edge" => Ok(i.clamp(0, size - 1)),
+        "wrap" => Ok(i.rem_euclid(size)),
+        "reflect" => {
+            let turn = (2 * (size - 1)).max(1);
+            let there = i.rem_euclid(turn);
+            Ok(there.min(turn - there).min(size - 1))
+        }
+        other => bail!("Pad knows no mode {other}"),
+    };
+    let places = (-before..size + after).map(|i| Ok(place(i)? as u32));
+    let places = places.collect::<Result<Vec<u32>>>()?;
+    x.contiguous()?
+        .index_select(&Tensor::new(&places[..], x.device())?, at)
+}
+
 /// A Slice along one axis.
-fn cut(x: &Tensor, at: usize, (start, end, step): (i64, i64, i64)) -> Result<Tensor> {
+pub fn cut(x: &Tensor, at: usize, (start, end, step): (i64, i64, i64)) -> Result<Tensor> {
     let size = x.dim(at)? as i64;
     let counted = |i: i64| if i < 0 { i.saturating_add(size) } else { i };
     if step == 1 {

@@ -141,18 +141,30 @@ fn forward(
             *tensor = tensor.to_device(&backend.device).unwrap();
         }
     }
-    let states: Vec<State> = model
-        .structure
-        .sites
-        .iter()
-        .map(|site| {
-            let parameters = Parameters::load(&model.graph, site)
-                .unwrap()
-                .map(|p| (p.weight, p.bias));
-            State::new(None, parameters, &Options::default().rates, &backend.device).unwrap()
-        })
-        .collect();
-    let leaves = states.iter().map(|s| s.leaves(false, &backend).unwrap());
+    let outputs = run(model, &network, values, &backend)?;
+    let outputs = outputs.into_iter().map(|(name, tensor)| {
+        let values = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        (name, values)
+    });
+    Ok(outputs.collect())
+}
+
+/// What the float network makes of its inputs: the outputs that are float.
+fn run(
+    model: &FloatModel,
+    network: &Network,
+    mut values: Values,
+    backend: &Backend,
+) -> Result<Vec<(String, Tensor)>, LearnError> {
+    let sites = model.structure.sites.iter();
+    let states = sites.map(|site| {
+        let parameters = Parameters::load(&model.graph, site).unwrap();
+        let parameters = parameters.map(|p| (p.weight, p.bias));
+        let rates = Options::default().rates;
+        State::new(None, parameters, &rates, &backend.device).unwrap()
+    });
+    let states: Vec<State> = states.collect();
+    let leaves = states.iter().map(|s| s.leaves(false, backend).unwrap());
     let leaves: Vec<_> = leaves.collect();
     let products = Products {
         structure: &model.structure,
@@ -161,14 +173,10 @@ fn forward(
         kernels: backend.kernels,
     };
     network.run(&network.whole("all"), &mut values, &products)?;
-    Ok(network
-        .outputs
-        .iter()
+    let outputs = network.outputs.iter();
+    Ok(outputs
         .filter_map(|(name, outlet)| match values.get(outlet) {
-            Some(Value::Float(tensor)) => Some((
-                name.clone(),
-                tensor.flatten_all().unwrap().to_vec1().unwrap(),
-            )),
+            Some(Value::Float(tensor)) => Some((name.clone(), tensor.clone())),
             _ => None,
         })
         .collect())
@@ -244,6 +252,69 @@ fn values_of_every_family_are_onnx_runtimes() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(judged >= 75, "only {judged}");
+}
+
+/// How fast the outputs of a network change in some direction of its inputs: by candle's gradient, and by differences over steps of several
+/// sizes. A small one shows the rounding of the sums, a large one passes kinks of Relu and MaxPool.
+fn slopes(model: &FloatModel) -> (f64, [f64; 5]) {
+    let backend = Backend::cpu();
+    let inputs = inputs(model);
+    let network = Network::new(&model.graph, &model.structure, &inputs, &backend).unwrap();
+    let at = super::pair::inputs(&network, &inputs).unwrap();
+    let way: Vec<_> = at
+        .iter()
+        .enumerate()
+        .map(|(i, (outlet, value))| {
+            let Value::Float(x) = value else {
+                panic!("an input of integers")
+            };
+            let way = tensor(x.dims(), 70 + i as u64).as_tensor().clone();
+            (*outlet, Var::from_tensor(x).unwrap(), way)
+        })
+        .collect();
+    // Along the way so far, of outputs that are of one size each.
+    let along = |far: f64| -> Tensor {
+        let values = way.iter().map(|(outlet, x, way)| {
+            let there = (x.as_tensor() + (way * far).unwrap()).unwrap();
+            (*outlet, Value::Float(there))
+        });
+        let outputs = run(model, &network, values.collect(), &backend).unwrap();
+        let parts = outputs.iter().enumerate().map(|(i, (_, y))| {
+            let weights = tensor(y.dims(), 90 + i as u64).as_tensor().clone();
+            (y * weights).unwrap().mean_all()
+        });
+        let sum = parts.reduce(|sum, part| sum? + part?);
+        sum.unwrap().unwrap()
+    };
+    let store = along(0.0).backward().unwrap();
+    let parts = way.iter().filter_map(|(_, x, way)| {
+        let part = (store.get(x)? * way).unwrap().sum_all().unwrap();
+        Some(f64::from(part.to_scalar::<f32>().unwrap()))
+    });
+    let value = |far| f64::from(along(far).to_scalar::<f32>().unwrap());
+    let slope = |step: f64| (value(step) - value(-step)) / (2.0 * step);
+    (parts.sum(), [2e-3, 1e-3, 5e-4, 2e-4, 1e-4].map(slope))
+}
+
+#[test]
+fn gradients_of_every_family_are_slopes() {
+    let mut wrong = Vec::new();
+    let mut judged = 0;
+    for path in families() {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let known = !DECLINED.iter().any(|(it, _)| *it == name);
+        let Some(model) = FloatModel::open(&path).ok().filter(|_| known) else {
+            continue;
+        };
+        let (gradient, slopes) = slopes(&model);
+        judged += 1;
+        let near = |slope: &f64| (gradient - slope).abs() < 0.01 * slope.abs() + 2e-4;
+        if !slopes.iter().any(near) {
+            wrong.push(format!("{name}: {gradient} for {slopes:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(judged >= 70, "only {judged}");
 }
 
 fn digits() -> (FloatModel, Dataset) {

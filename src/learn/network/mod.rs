@@ -2,6 +2,7 @@
 
 mod compile;
 mod constants;
+mod conv;
 mod einsum;
 mod normalise;
 mod operators;

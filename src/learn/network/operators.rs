@@ -5,7 +5,7 @@ use vitq_passes::ir::Op;
 
 use super::constants::floats_on;
 use super::{
-    Integers, Value, einsum, layer_norm, normalise, one, resize, scatter, shaping, windows,
+    Integers, Value, conv, einsum, layer_norm, normalise, one, resize, scatter, shaping, windows,
 };
 use crate::learn::backend::Backend;
 use crate::learn::kernels::read;
@@ -76,8 +76,8 @@ pub fn evaluate(op: &Op, operands: &[Option<&Value>], backend: &Backend) -> Resu
             fold(x, axes, |x, axis| x.max_keepdim(axis))
         })?,
         "GlobalAveragePool" => x()?.mean_keepdim((2..x()?.rank()).collect::<Vec<_>>())?,
-        "Conv" => conv(&call)?,
-        "ConvTranspose" => conv_transpose(&call)?,
+        "Conv" => conv::conv(&call)?,
+        "ConvTranspose" => conv::conv_transpose(&call)?,
         "AveragePool" => windows::average_pool(&call)?,
         "MaxPool" => windows::max_pool(&call)?,
         "BatchNormalization" => normalise::batch(&call)?,
@@ -265,76 +265,6 @@ fn fold(
     by: impl Fn(&Tensor, usize) -> Result<Tensor>,
 ) -> Result<Tensor> {
     axes.into_iter().try_fold(x.clone(), |x, axis| by(&x, axis))
-}
-
-/// A Conv of one or two dimensions.
-fn conv(call: &Call<'_>) -> Result<Tensor> {
-    let (x, w) = (call.float(0)?, call.float(1)?);
-    let spatial = x.rank() - 2;
-    let all = |name: &str, none: i64| even(call, name, none);
-    let (stride, dilation) = (all("strides", 1)?, all("dilations", 1)?);
-    let groups = usize::try_from(call.op.int("group").unwrap_or(1)).unwrap_or(1);
-    let pads = call
-        .op
-        .ints("pads")
-        .map_or_else(|| vec![0; 2 * spatial], <[i64]>::to_vec);
-    let even = pads.iter().all(|p| *p == pads[0]);
-    let pad = if even {
-        usize::try_from(pads[0]).unwrap_or(0)
-    } else {
-        0
-    };
-    let mut x = x.clone();
-    if !even {
-        for axis in 0..spatial {
-            let [before, after] =
-                [pads[axis], pads[axis + spatial]].map(|p| usize::try_from(p).unwrap_or(0));
-            x = x.pad_with_zeros(axis + 2, before, after)?;
-        }
-    }
-    let y = match spatial {
-        1 => x.conv1d(w, pad, stride, dilation, groups)?,
-        _ => x.conv2d(w, pad, stride, dilation, groups)?,
-    };
-    with_bias(call, y)
-}
-
-/// An attribute that is the same along all axes.
-fn even(call: &Call<'_>, name: &str, none: i64) -> Result<usize> {
-    let values = call.op.ints(name);
-    let values = values.map_or_else(|| vec![none], <[i64]>::to_vec);
-    match values.iter().all(|v| *v == values[0]) {
-        true => Ok(usize::try_from(values[0]).unwrap_or(0)),
-        false => bail!(
-            "learning knows no gradient of a {} with uneven {name}",
-            call.op.op_type()
-        ),
-    }
-}
-
-fn with_bias(call: &Call<'_>, y: Tensor) -> Result<Tensor> {
-    let mut dims = vec![1; y.rank()];
-    dims[1] = y.dim(1)?;
-    match call.operands.get(2).copied().flatten() {
-        None => Ok(y),
-        Some(_) => y.broadcast_add(&call.float(2)?.reshape(dims)?),
-    }
-}
-
-/// A ConvTranspose of two dimensions.
-fn conv_transpose(call: &Call<'_>) -> Result<Tensor> {
-    let (x, w) = (call.float(0)?, call.float(1)?);
-    let groups = call.op.int("group").unwrap_or(1);
-    let auto = call.op.string("auto_pad").is_some_and(|it| it != "NOTSET");
-    if x.rank() != 4 || groups != 1 || auto || call.op.ints("output_shape").is_some() {
-        bail!(
-            "learning knows no gradient of this ConvTranspose: more than one group, auto_pad, or output_shape"
-        )
-    }
-    let (stride, dilation) = (even(call, "strides", 1)?, even(call, "dilations", 1)?);
-    let (pad, more) = (even(call, "pads", 0)?, even(call, "output_padding", 0)?);
-    let y = x.conv_transpose2d(w, pad, more, stride, dilation)?;
-    with_bias(call, y)
 }
 
 fn select(call: &Call<'_>) -> Result<Tensor> {

@@ -176,7 +176,7 @@ fn what_is_put_in_its_place() {
 #[test]
 fn larger_images_of_smaller_ones() {
     check_all(
-        &[1, 2, 3, 3],
+        &[3, 2, 3, 3],
         "float[2, 1, 2, 2] w = {0.5, -0.2, 0.3, 0.9, -0.7, 0.4, 0.1, 0.6}, float[1] b = {0.25}",
         &[
             "y = ConvTranspose <strides = [2, 2]> (x, w, b)",
@@ -194,6 +194,57 @@ fn constants_that_candle_has_no_operator_for() {
         &[
             "z = ConstantOfShape (size)  c = Add (z, high)  s = CumSum (c, axis)  m = Greater (s, high)  w = Where (m, low, high)  y = Add (x, w)",
             "s = Shape (x)  f = Cast <to = 1> (s)  h = Div (f, three)  r = Ceil (h)  i = Cast <to = 7> (r)  n = ReduceProd <keepdims = 1> (i)  t = Concat <axis = 0> (n, last)  y = Reshape (x, t)",
+        ],
+    );
+}
+
+#[test]
+fn what_is_small() {
+    check_all(
+        &[2, 3, 4],
+        "int64[1] first = {0}, int64[1] two = {2}, int64[1] middle = {1}, int64[2] outer = {0, 2}, int64[3] places = {3, 0, 3}, int64[3] wide = {2, 3, 4}, \
+         float three = {3.0}, float low = {-0.4}, float high = {0.3}, int64[3] times = {1, 2, 1}, float[3, 1] c = {0.5, 1.5, -2.5}",
+        &[
+            "y = ReduceMax <keepdims = 0> (x, two)",
+            "y = ReduceMax <keepdims = 1> (x, middle)",
+            "y = ReduceMax <keepdims = 0> (x, outer)",
+            "y = ReduceMean <keepdims = 0> (x, outer)",
+            "y = ReduceSum <keepdims = 1> (x, middle)",
+            "y = ReduceL2 <keepdims = 1> (x, two)",
+            "s = Mul (x, three)  y = Relu (s)",
+            "s = Mul (x, three)  y = HardSwish (s)",
+            "y = Clip (x, low, high)",
+            "y = Max (x, c)",
+            "y = Min (x, c)",
+            "y = Gather <axis = 2> (x, places)",
+            "y = Tile (x, times)",
+            "m = ReduceMax <keepdims = 1> (x, two)  e = Expand (m, wide)  y = Concat <axis = 2> (e, x)",
+            "a = Slice (x, first, two, two)  n = Neg (a)  y = Concat <axis = 2> (n, x)",
+            "y = Softmax <axis = 1> (x)",
+            "y = Pow (x, three)",
+        ],
+    );
+}
+
+#[test]
+fn convolutions() {
+    check_all(
+        &[3, 2, 5, 4],
+        "float[2, 1, 3, 3] each = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, -0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7, -0.8, 0.9}, \
+         float[3, 2, 1, 2] w = {0.5, -0.2, 0.3, 0.9, -0.7, 0.4, 0.1, 0.6, 0.2, -0.3, 0.8, 0.35}, float[3] b = {0.1, -0.2, 0.3}",
+        &[
+            "y = Conv <group = 2, pads = [1, 1, 1, 1]> (x, each)",
+            "y = Conv <group = 2, pads = [1, 1, 1, 1], strides = [2, 2]> (x, each)",
+            "y = Conv <strides = [1, 1], pads = [0, 1, 0, 0]> (x, w, b)",
+            "y = Conv <strides = [2, 2]> (x, w, b)",
+        ],
+    );
+    check_all(
+        &[3, 2, 6],
+        "float[3, 2, 1] w = {0.5, -0.2, 0.3, 0.9, -0.7, 0.4}, float[2, 1, 3] each = {0.1, 0.2, 0.3, -0.4, 0.5, 0.6}",
+        &[
+            "y = Conv (x, w)",
+            "y = Conv <group = 2, pads = [1, 1]> (x, each)",
         ],
     );
 }

@@ -32,6 +32,9 @@ pub fn freeze(
         node: node.clone(),
         problem,
     };
+    if excerpt.outputs.is_empty() {
+        return Err(failed("nothing reads what it gives".into()));
+    }
     let mut model = graph.export_excerpt(&excerpt, Vec::new());
     let constants = excerpt.inputs.iter().map(|&input| {
         let tensor = tensor(known.get(&input)?, shapes.dtype(input))?;

@@ -95,6 +95,7 @@ struct Compiler<'g> {
     shapes: Shapes,
     makers: Makers,
     backend: &'g Backend,
+    /// Operators on constants that candle does not know.
     open: Vec<NodeId>,
 }
 

@@ -8,6 +8,9 @@ use super::operators::Call;
 pub fn conv(call: &Call<'_>) -> Result<Tensor> {
     let (x, w) = (call.float(0)?, call.float(1)?);
     not_automatic(call)?;
+    if !(3..=4).contains(&x.rank()) {
+        bail!("learning knows no gradient of a Conv of {:?}", x.dims())
+    }
     let (stride, dilation) = (even(call, "strides", 1)?, even(call, "dilations", 1)?);
     let groups = usize::try_from(call.op.int("group").unwrap_or(1)).unwrap_or(1);
     let (x, pad) = padded(call, x, w, (stride.max(1), dilation.max(1)))?;
@@ -15,11 +18,9 @@ pub fn conv(call: &Call<'_>) -> Result<Tensor> {
         // candle's gradient of its own Conv of one dimension is wrong for more than one sample (0.11.1).
         3 => {
             let (x, w) = (x.unsqueeze(3)?, w.unsqueeze(3)?);
-            let y = x.conv2d(&w, 0, stride, dilation, groups)?;
-            y.squeeze(3)?
+            x.conv2d(&w, 0, stride, dilation, groups)?.squeeze(3)?
         }
-        4 => x.conv2d(w, pad, stride, dilation, groups)?,
-        rank => bail!("learning knows no gradient of a Conv over {rank} axes"),
+        _ => x.conv2d(w, pad, stride, dilation, groups)?,
     };
     with_bias(call, y)
 }
@@ -59,7 +60,7 @@ fn padded(
     }
     let side = |axis: usize| {
         let (before, after) = (pads[axis], pads[axis + spatial]);
-        let reach = ((w.dims()[axis + 2] - 1) * dilation + 1) as i64;
+        let reach = (w.dims()[axis + 2].saturating_sub(1) * dilation + 1) as i64;
         let left = (x.dims()[axis + 2] as i64 + before + after - reach).rem_euclid(stride as i64);
         (before, after - left)
     };

@@ -20,6 +20,9 @@ pub fn resize(call: &Call<'_>) -> Result<Tensor> {
     let mut y = x.clone();
     for (i, &axis) in axes.iter().enumerate() {
         let size = x.dim(axis)?;
+        if size == 0 {
+            bail!("Resize of nothing: {:?}", x.dims())
+        }
         let (to, scale) = match (&scales, sizes) {
             (_, Some(sizes)) => {
                 let to = sizes.values.get(i).copied().unwrap_or(0).max(0) as usize;
@@ -110,7 +113,7 @@ impl Form {
     /// `[to, size]`
     fn matrix(&self, size: usize, to: usize, scale: f64) -> Vec<f32> {
         let mut matrix = vec![0.0f32; to * size];
-        for (row, out) in matrix.chunks_exact_mut(size.max(1)).zip(0..to) {
+        for (row, out) in matrix.chunks_exact_mut(size).zip(0..to) {
             let taps = self.taps(self.place(out, (size, to), scale), size);
             let inside = |at: i64| (0..size as i64).contains(&at);
             let taps = taps

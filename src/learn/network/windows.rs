@@ -92,7 +92,10 @@ fn axes(call: &Call<'_>, x: &Tensor) -> Result<Vec<Axis>> {
     let axis = |i: usize| {
         let (kernel, stride, dilation) = (kernel[i], strides[i].max(1), dilations[i]);
         let (before, after) = (pads[i], pads[i + spatial]);
-        let reach = kernel.max(1) * dilation - dilation + 1;
+        let reach = kernel
+            .saturating_sub(1)
+            .saturating_mul(dilation)
+            .saturating_add(1);
         let Some(room) = (x.dims()[i + 2] + before + after).checked_sub(reach) else {
             bail!("its kernel is larger than its input {:?}", x.dims())
         };

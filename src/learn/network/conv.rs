@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::operators::Call;
+use super::call::Call;
 
 /// A Conv of one or two dimensions.
 pub fn conv(call: &Call<'_>) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::operators::Call;
+use super::call::Call;
 
 /// An Einsum without repeated or elided labels.
 pub fn einsum(call: &Call<'_>) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! The float graph as steps that candle differentiates: sites apart, everything else operator by operator.
 
+mod call;
 mod compile;
 mod constants;
 mod conv;

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::operators::Call;
+use super::call::Call;
 
 /// `(x - mean)/√(variance + ε)·scale + shift`, all of them `[channels]`.
 pub fn batch(call: &Call<'_>) -> Result<Tensor> {

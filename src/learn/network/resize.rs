@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::operators::{Call, axis};
+use super::call::{Call, axis};
 
 /// A Resize by sizes or scales.
 pub fn resize(call: &Call<'_>) -> Result<Tensor> {

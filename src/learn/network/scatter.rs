@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::operators::Call;
+use super::call::Call;
 
 /// `data` with `updates` at `indices [n, axes]`.
 pub fn scatter_nd(call: &Call<'_>) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::operators::{Call, axis};
+use super::call::{Call, axis};
 use super::{Integers, Value, one};
 
 pub fn evaluate(call: &Call<'_>) -> Result<Vec<Value>> {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::operators::Call;
+use super::call::Call;
 use super::shaping::{cut, pad_with};
 
 /// One spatial axis of a pool.

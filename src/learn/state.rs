@@ -12,7 +12,7 @@ use serde::Serialize;
 use vitq_passes::plan::{Activation, Decision, LinearPlan, LowRank, Weight};
 
 use super::adam::Parameter;
-use super::backend::Backend;
+use super::backend::{Backend, home};
 use super::kernels::{self, Total};
 use crate::linalg::dot;
 use crate::quant;
@@ -738,12 +738,9 @@ fn spread(levels: &mut [f32], planned: &Weight) {
     }
 }
 
-/// Numbers to compute with, and to differentiate by where they learn. None at all stay on the processor: CUDA has no room of no bytes.
+/// Numbers to compute with, and to differentiate by where they learn.
 fn leaf(values: Vec<f32>, dims: &[usize], (learn, device): (bool, &Device)) -> Result<Tensor> {
-    let device = match values.is_empty() {
-        true => &Device::Cpu,
-        false => device,
-    };
+    let device = home(&values, device);
     if learn {
         return Ok(Var::from_vec(values, dims, device)?.into_inner());
     }

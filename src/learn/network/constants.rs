@@ -3,7 +3,6 @@
 //! Masks of shifted windows, indices of relative positions, sizes that a Resize goes to: networks hold whole graphs of integers and truth
 //! values that no image changes.
 
-use candle_core::Device;
 use prost::Message;
 use vitq_onnx::{DataType, Tensor};
 use vitq_passes::infer::Shapes;
@@ -12,7 +11,7 @@ use vitq_passes::ir::{Graph, NodeId};
 use super::{Integers, Value, Values};
 use crate::input::Array;
 use crate::learn::LearnError;
-use crate::learn::backend::Backend;
+use crate::learn::backend::{Backend, home};
 use crate::learn::kernels::read;
 use crate::run::{RunOptions, Runtime, load};
 
@@ -94,15 +93,12 @@ fn of_array(array: &Array) -> Tensor {
     }
 }
 
-/// A constant where the network is computed; none at all stays on the processor, as CUDA has no room of no bytes.
+/// A constant where the network is computed.
 pub fn floats_on(
     values: Vec<f32>,
     dims: &[usize],
     backend: &Backend,
 ) -> candle_core::Result<candle_core::Tensor> {
-    let device = match values.is_empty() {
-        true => &Device::Cpu,
-        false => &backend.device,
-    };
+    let device = home(&values, &backend.device);
     candle_core::Tensor::from_vec(values, dims, device)
 }

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::call::Call;
+use super::shaping::pad_with;
 
 /// A Conv of one or two dimensions.
 pub fn conv(call: &Call<'_>) -> Result<Tensor> {
@@ -70,12 +71,8 @@ fn padded(
         return Ok((x.clone(), usize::try_from(sides[0].0).unwrap_or(0)));
     }
     let mut x = x.clone();
-    for (axis, &(before, after)) in sides.iter().enumerate() {
-        let size = x.dim(axis + 2)? as i64;
-        let kept = size + after.min(0);
-        x = x.narrow(axis + 2, 0, kept.max(0) as usize)?;
-        let [before, after] = [before, after].map(|it| it.max(0) as usize);
-        x = x.pad_with_zeros(axis + 2, before, after)?;
+    for (axis, &side) in sides.iter().enumerate() {
+        x = pad_with(&x, axis + 2, side, 0.0)?;
     }
     Ok((x, 0))
 }

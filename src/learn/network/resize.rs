@@ -84,30 +84,23 @@ impl Form {
             "cubic" => Mode::Cubic,
             other => bail!("Resize knows no mode {other}"),
         };
-        Ok(Form {
-            mode,
-            places: word("coordinate_transformation_mode", "half_pixel"),
-            nearest: word("nearest_mode", "round_prefer_floor"),
-            a: f64::from(call.op.float("cubic_coeff_a").unwrap_or(-0.75)),
-            exclude_outside: call.op.int("exclude_outside") == Some(1),
-        })
-        .and_then(Form::known)
-    }
-
-    fn known(self) -> Result<Form> {
         const PLACES: [&str; 4] = [
             "half_pixel",
             "pytorch_half_pixel",
             "asymmetric",
             "align_corners",
         ];
-        match PLACES.contains(&self.places.as_str()) {
-            true => Ok(self),
-            false => bail!(
-                "learning knows no gradient of a Resize with {}",
-                self.places
-            ),
+        let places = word("coordinate_transformation_mode", "half_pixel");
+        if !PLACES.contains(&places.as_str()) {
+            bail!("learning knows no gradient of a Resize with {places}")
         }
+        Ok(Form {
+            mode,
+            places,
+            nearest: word("nearest_mode", "round_prefer_floor"),
+            a: f64::from(call.op.float("cubic_coeff_a").unwrap_or(-0.75)),
+            exclude_outside: call.op.int("exclude_outside") == Some(1),
+        })
     }
 
     /// `[to, size]`

@@ -197,28 +197,25 @@ fn pad(call: &Call<'_>, x: &Tensor) -> Result<Tensor> {
         let (Some(&before), Some(&after)) = (pads.get(i), pads.get(i + axes.len())) else {
             bail!("Pad has {} pads for {} axes", pads.len(), axes.len())
         };
-        let size = x.dim(at)? as i64;
-        // Less than nothing is cut off.
-        x = cut(&x, at, (0.max(-before), size + after.min(0), 1))?;
-        let around = (before.max(0), after.max(0));
         x = match mode {
-            "constant" => pad_with(&x, at, (around.0 as usize, around.1 as usize), value)?,
-            _ => mirrored(&x, at, around, mode)?,
+            "constant" => pad_with(&x, at, (before, after), value)?,
+            _ => mirrored(
+                &cut_off(&x, at, (before, after))?,
+                at,
+                (before, after),
+                mode,
+            )?,
         };
     }
     Ok(x)
 }
 
-/// With so many of a value before and behind an axis.
-pub fn pad_with(
-    x: &Tensor,
-    at: usize,
-    (before, after): (usize, usize),
-    value: f32,
-) -> Result<Tensor> {
-    let some = |count: usize| {
+/// With so many of a value before and behind an axis; less than nothing is cut off.
+pub fn pad_with(x: &Tensor, at: usize, (before, after): (i64, i64), value: f32) -> Result<Tensor> {
+    let x = cut_off(x, at, (before, after))?;
+    let some = |count: i64| {
         let mut dims = x.dims().to_vec();
-        dims[at] = count;
+        dims[at] = count as usize;
         Tensor::full(value, dims, x.device())
     };
     let mut parts = Vec::new();
@@ -230,13 +227,20 @@ pub fn pad_with(
         parts.push(some(after)?);
     }
     match parts.len() {
-        1 => Ok(x.clone()),
+        1 => Ok(x),
         _ => Tensor::cat(&parts, at),
     }
 }
 
+/// Without what lies before and behind, where a pad is less than nothing.
+fn cut_off(x: &Tensor, at: usize, (before, after): (i64, i64)) -> Result<Tensor> {
+    let size = x.dim(at)? as i64;
+    cut(x, at, (0.max(-before), size + after.min(0), 1))
+}
+
 /// With values of its own around it.
 fn mirrored(x: &Tensor, at: usize, (before, after): (i64, i64), mode: &str) -> Result<Tensor> {
+    let (before, after) = (before.max(0), after.max(0));
     if before == 0 && after == 0 {
         return Ok(x.clone());
     }

@@ -40,13 +40,12 @@ pub fn average_pool(call: &Call<'_>) -> Result<Tensor> {
     // What is laid around counts as given values do.
     let padded = call.op.int("count_include_pad") == Some(1);
     for (i, axis) in axes.iter().enumerate().filter(|_| padded) {
-        ones = pad_with(&ones, i + 2, (axis.before, axis.after), 1.0)?;
+        ones = pad_with(&ones, i + 2, (axis.before as i64, axis.after as i64), 1.0)?;
     }
     let counted: Vec<Axis> = axes
         .iter()
         .map(|axis| Axis {
             before: if padded { 0 } else { axis.before },
-            after: if padded { 0 } else { axis.after },
             ..*axis
         })
         .collect();
@@ -127,7 +126,7 @@ fn parts(x: &Tensor, axes: &[Axis], fill: f32) -> Result<Vec<Tensor>> {
         let mut next = Vec::new();
         for part in parts {
             let after = axis.needed().saturating_sub(part.dim(at)? + axis.before);
-            let padded = pad_with(&part, at, (axis.before, after), fill)?;
+            let padded = pad_with(&part, at, (axis.before as i64, after as i64), fill)?;
             for place in 0..axis.kernel {
                 let start = (place * axis.dilation) as i64;
                 let end = start + ((axis.count - 1) * axis.stride + 1) as i64;

@@ -63,14 +63,15 @@ fn composed_operators_give_the_same_loss_and_gradients() {
                 (loss - other).abs() < slack * 1e-3 * loss,
                 "{loss}, {other}"
             );
-            assert_near(&own, &theirs, slack * 0.02);
+            assert_near(&own, &theirs, slack);
         }
     }
 }
 
-/// Gradients by site and leaf, those that are nothing left out. Leaves of a number or two (steps) are judged together: in one of them
-/// little may be left of much that is added up.
-fn assert_near(own: &[Vec<Vec<f32>>], theirs: &[Vec<Vec<f32>>], most: f64) {
+/// Gradients by site and leaf, those that are nothing left out. On a GPU leaves of a number or two (steps) are judged together: in one of
+/// them little may be left of much that is added up.
+fn assert_near(own: &[Vec<Vec<f32>>], theirs: &[Vec<Vec<f32>>], slack: f64) {
+    let most = slack * 0.02;
     let (mut compared, mut steps) = (0, [Vec::new(), Vec::new()]);
     for (place, (own, theirs)) in own.iter().zip(theirs).enumerate() {
         assert_eq!(own.len(), theirs.len());
@@ -80,7 +81,7 @@ fn assert_near(own: &[Vec<Vec<f32>>], theirs: &[Vec<Vec<f32>>], most: f64) {
                 continue;
             }
             compared += 1;
-            if a.len() <= 2 {
+            if a.len() <= 2 && slack > 1.0 {
                 steps[0].extend(a);
                 steps[1].extend(b);
                 continue;
@@ -130,14 +131,10 @@ fn composed_operators_learn_as_much() {
 
 #[test]
 fn families_have_the_same_values() {
-    for path in families() {
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if DECLINED.iter().any(|(it, _)| *it == name) {
+    for (name, model, declined) in families() {
+        if declined.is_some() {
             continue;
         }
-        let Ok(model) = FloatModel::open(&path) else {
-            continue;
-        };
         let inputs = inputs(&model);
         let own = forward(&model, &inputs, Backend::cpu()).unwrap();
         for (backend, _) in composed() {
